@@ -1,0 +1,1 @@
+"""One vendor, one file: each adapter carries out a port of `taxiway.ports`."""

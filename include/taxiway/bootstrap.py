@@ -1,0 +1,152 @@
+"""The composition root: reads settings, wires adapters to stages; the only reader of os.environ.
+
+Every process of an installation (Airflow, gateways, CLI) calls `settings()`; task bodies call `services()`.
+Heavy libraries are imported inside the functions, because DAG files import this module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxiway.errors import NotFoundError, SettingsError
+from taxiway.spec_files import SpecSet, load_environments, load_specs
+
+if TYPE_CHECKING:
+    from taxiway.ports import Clock, DataSource, GitHost, Notifier, PredictionLog, Registry, Reports
+    from taxiway.ports import ServingTarget, Signer, Verifier
+    from taxiway.spec import ModelSpec
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where everything of one installation is. All values come from TAXIWAY_* variables."""
+
+    home: Path
+    models: Path
+    environments: Path
+    mlflow_url: str
+    airflow_url: str
+    signing_key: Path
+    verify_key: Path
+    variables: Mapping[str, str]
+
+    @property
+    def cache(self) -> Path:
+        """Checkouts, model environments and temporary workspaces of this machine; safe to delete when idle."""
+        return self.home / "cache"
+
+
+def settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment; raises SettingsError when TAXIWAY_HOME is missing."""
+    environ = os.environ if environ is None else environ
+    if "TAXIWAY_HOME" not in environ:
+        raise SettingsError("TAXIWAY_HOME is not set", next_step="start Taxiway with `taxiway up`, or set it.")
+    home = Path(environ["TAXIWAY_HOME"]).absolute()
+    include = PROJECT / "include"
+    return Settings(
+        home=home,
+        models=Path(environ.get("TAXIWAY_MODELS", include / "models")),
+        environments=Path(environ.get("TAXIWAY_ENVIRONMENTS", include / "environments.yaml")),
+        mlflow_url=environ.get("TAXIWAY_MLFLOW_URL", "http://127.0.0.1:5000"),
+        airflow_url=environ.get("TAXIWAY_AIRFLOW_URL", "http://127.0.0.1:8080"),
+        signing_key=Path(environ.get("TAXIWAY_SIGNING_KEY", home / "keys" / "platform.key")),
+        verify_key=Path(environ.get("TAXIWAY_VERIFY_KEY", home / "keys" / "platform.pub")),
+        variables={name: value for name, value in environ.items() if name.startswith("TAXIWAY_")},
+    )
+
+
+class Services:
+    """The adapters of this installation, made when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def specs(self) -> SpecSet:
+        """Read all model specs again (a task sees the file as it is now)."""
+        return load_specs(self.settings.models, self.settings.variables)
+
+    def spec(self, model: str) -> ModelSpec:
+        """Return the model's spec; raises NotFoundError."""
+        found = self.specs()
+        if model not in found.specs:
+            raise NotFoundError(f"there is no valid spec for model {model!r}", where=str(self.settings.models))
+        return found.specs[model]
+
+    @cached_property
+    def registry(self) -> Registry:
+        from taxiway.adapters.mlflow_registry import MlflowRegistry
+
+        return MlflowRegistry(self.settings.mlflow_url)
+
+    @cached_property
+    def git(self) -> GitHost:
+        from taxiway.adapters.git import Git
+
+        return Git()
+
+    @cached_property
+    def signer(self) -> Signer:
+        from taxiway.adapters.model_signing import KeySigner
+
+        return KeySigner(self.settings.signing_key)
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        from taxiway.adapters.model_signing import KeyVerifier
+
+        return KeyVerifier(self.settings.verify_key)
+
+    @cached_property
+    def reports(self) -> Reports:
+        from taxiway.adapters.evidently_reports import EvidentlyReports
+
+        return EvidentlyReports()
+
+    @cached_property
+    def clock(self) -> Clock:
+        from taxiway.adapters.system_clock import SystemClock
+
+        return SystemClock()
+
+    def data(self, spec: ModelSpec) -> DataSource:
+        """Return the model's dataset."""
+        from taxiway.adapters.parquet_data import ParquetData
+
+        return ParquetData(spec.data.uri, timestamp=spec.task.timestamp, key=spec.task.key)
+
+    def target(self, environment: str) -> ServingTarget:
+        """Return the serving target of an environment; raises NotFoundError."""
+        from taxiway.adapters.gateway_target import GatewayTarget
+
+        environments = load_environments(self.settings.environments, self.settings.variables)
+        if environment not in environments:
+            raise NotFoundError(
+                f"there is no environment {environment!r}; known: {', '.join(sorted(environments))}",
+                where=str(self.settings.environments),
+            )
+        return GatewayTarget(environments[environment].url, environments[environment].token)
+
+    def predictions(self, environment: str) -> PredictionLog:
+        """Return the prediction log of an embedded environment."""
+        from taxiway.adapters.prediction_log import ParquetPredictionLog
+
+        return ParquetPredictionLog(self.settings.home / "gateways" / environment / "log")
+
+    def notifier(self, spec: ModelSpec) -> Notifier:
+        """Return what tells the model's owners."""
+        from taxiway.adapters.notifiers import notifier_for
+
+        return notifier_for(spec.notify)
+
+
+@cache
+def services() -> Services:
+    """Return the services of this process, built from its environment."""
+    return Services(settings())

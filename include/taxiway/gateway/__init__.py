@@ -1,0 +1,1 @@
+"""The embedded serving environment: one process routes requests to one scorer process per model version."""

@@ -1,0 +1,1 @@
+"""Everything that knows Airflow but is not a DAG: operators, sensors, triggers, params."""

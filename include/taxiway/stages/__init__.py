@@ -1,0 +1,1 @@
+"""One module per stage of the journey; each stage is a function of its inputs and the ports it needs."""

@@ -1,0 +1,1 @@
+"""The embedded set-up: the processes of `taxiway up`, started, watched and stopped."""

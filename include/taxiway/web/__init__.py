@@ -1,0 +1,1 @@
+"""The console: pages and API that Airflow serves for testers."""
