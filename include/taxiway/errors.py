@@ -13,12 +13,15 @@ TaxiwayError
 │   ├── GateFailed            the candidate did not pass its gates
 │   ├── IntegrityError        a digest, signature or approval does not hold
 │   ├── DeliveryStopped       a delivery ended without promotion (rejected, superseded, not verified)
-│   └── NotFoundError         a model, version or run that was named does not exist
+│   ├── NotFoundError         a model, version or run that was named does not exist
+│   ├── NotAllowed            this person may not do what was asked
+│   └── WrongState            what was asked is no longer (or not yet) possible in this state
 └── TransientError            infrastructure: worth another try
     ├── RegistryUnavailable   MLflow did not answer, or answered with a server error
     ├── TargetUnavailable     a serving target did not answer, or answered with a server error
     ├── OrchestratorUnavailable  Airflow did not answer, or answered with a server error
-    └── GitUnavailable        the Git host did not answer
+    ├── GitUnavailable        the Git host did not answer
+    └── NotifierUnavailable   a notification channel did not take a message
 
 An exception holds facts (what, where, what to do next); the CLI and the task logs format them.
 """
@@ -95,6 +98,14 @@ class NotFoundError(PermanentError):
     """A model, version or run that was named does not exist."""
 
 
+class NotAllowed(PermanentError):
+    """This person may not do what was asked."""
+
+
+class WrongState(PermanentError):
+    """What was asked is no longer (or not yet) possible in this state."""
+
+
 class TransientError(TaxiwayError):
     """Infrastructure failed; the same call may work a moment later."""
 
@@ -113,3 +124,7 @@ class OrchestratorUnavailable(TransientError):
 
 class GitUnavailable(TransientError):
     """The Git host did not answer."""
+
+
+class NotifierUnavailable(TransientError):
+    """A notification channel did not take a message."""

@@ -264,3 +264,12 @@ class ModelSpec(Section):
         if self.task.label in self.data.features:
             raise ValueError(f"data.features contains the label {self.task.label!r}")
         return self
+
+    @model_validator(mode="after")
+    def _named_columns_are_features(self) -> ModelSpec:
+        slices = self.gates.slices.by if self.gates.slices else ()
+        named = {"data.checks": (*self.data.checks.max_missing, *self.data.checks.ranges), "gates.slices.by": slices}
+        for key, columns in named.items():
+            if unknown := sorted(set(columns) - set(self.data.features)):
+                raise ValueError(f"{key} names {', '.join(unknown)}, which data.features does not have")
+        return self

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from taxiway.errors import BuildError
 from taxiway.stages.digests import file_digest
+from taxiway.stages.locks import exclusive
 from taxiway.stages.sandbox import network_environment
 
 
@@ -34,23 +32,15 @@ def ensure_environment(lock: Path, cache: Path, *, timeout: timedelta) -> ModelE
     """
     digest = file_digest(lock)
     root = cache / "environments"
-    root.mkdir(parents=True, exist_ok=True)
     directory = root / digest.removeprefix("sha256:")[:32]
     ready = directory / ".taxiway-ready"
-    with _locked(directory.with_suffix(".lock")):
+    with exclusive(directory.with_suffix(".lock")):
         if not ready.exists():
             shutil.rmtree(directory, ignore_errors=True)
             _build(lock, directory, cache / "uv", timeout)
             ready.touch()
         os.utime(ready)  # housekeeping removes what has not been used for long
     return ModelEnvironment(directory / "bin" / "python", digest)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(lock: Path, directory: Path, uv_cache: Path, timeout: timedelta) -> None:

@@ -1,0 +1,82 @@
+"""The release manager's decision, as Airflow's own human-in-the-loop task."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.providers.standard.exceptions import HITLRejectException
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException
+
+from taxiway.spec import ModelSpec
+
+POLICY = "policy"
+FORM = {"comment": Param("", type="string", title="Comment")}
+"""What the approver is asked besides yes or no; the task's `params`."""
+_BODY = """\
+{% set admitted = ti.xcom_pull(task_ids='admit') %}{% set uat = ti.xcom_pull(task_ids='wait_for_sign_offs') %}
+Asked for by **{{ admitted['requested_by'] }}**, model digest `{{ admitted['digest'] }}`.
+
+**Gate: {{ admitted['verdict'] }}**
+{% for reason in admitted['reasons'] %}
+- {{ reason }}
+{% endfor %}
+
+**User acceptance: {{ uat['verdict'] }}**
+{% for reason in uat['reasons'] %}
+- {{ reason }}
+{% endfor %}
+"""
+
+
+class ReleaseApproval(ApprovalOperator):
+    """Ask the approvers of the spec; in deployment mode only when a verdict is inconclusive.
+
+    Four eyes: whoever asked for the change is not among those who may approve it.
+    """
+
+    template_fields = ("subject", "body", "requested_by", "verdicts")
+
+    def __init__(self, *, spec: ModelSpec, requested_by: str, verdicts: str, **kwargs: Any) -> None:
+        super().__init__(
+            subject=f"Release {spec.model} version {{{{ params.version }}}} to production?",
+            body=_BODY,
+            response_timeout=spec.approval.timeout,
+            fail_on_reject=True,
+            retries=0,
+            **kwargs,
+        )
+        self.mode = spec.approval.mode
+        self.approvers = list(spec.approval.approvers)
+        self.four_eyes = spec.approval.four_eyes
+        self.requested_by = requested_by
+        self.verdicts = verdicts
+
+    def execute(self, context: Any) -> Any:
+        """Approve by policy, or ask the people who may decide."""
+        if self.mode == "deployment" and "inconclusive" not in self.verdicts:
+            return {"by": POLICY, "at": datetime.now(UTC).isoformat(), "comment": "every verdict passed"}
+        allowed = [name for name in self.approvers if not (self.four_eyes and name == self.requested_by)]
+        if not allowed:
+            raise AirflowFailException(
+                f"{self.requested_by} asked for this change and is its only approver. "
+                "Next: name another approver in the model spec, or set approval.four_eyes: false."
+            )
+        self.assigned_users = [{"id": name, "name": name} for name in allowed]
+        return super().execute(context)
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
+        """Return who approved, when and with which comment; a rejection fails the delivery."""
+        try:
+            answer = super().execute_complete(context, event)
+        except HITLRejectException as error:
+            who = (event.get("responded_by_user") or {}).get("name", "nobody")
+            comment = (event.get("params_input") or {}).get("comment", "")
+            raise AirflowFailException(f"{who} rejected the release: {comment or 'no comment'}") from error
+        return {
+            "by": answer["responded_by_user"]["id"],
+            "at": answer["responded_at"].isoformat(),
+            "comment": (answer["params_input"] or {}).get("comment", ""),
+        }

@@ -1,0 +1,45 @@
+"""Stages as Airflow tasks: what is retried, what is not, and the one line that says why a task failed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from airflow.sdk import task
+from airflow.sdk.exceptions import AirflowFailException
+
+from taxiway.errors import PermanentError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+}
+
+
+def stage(**task_arguments: Any) -> Callable[[Callable[P, R]], Any]:
+    """Turn a function into a task: a PermanentError fails it at once, everything else is retried with backoff.
+
+    A failed test, gate or data check is a PermanentError: the thing is bad, so a retry could only hide it.
+    """
+
+    def decorate(function: Callable[P, R]) -> Any:
+        @functools.wraps(function)
+        def body(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except PermanentError as error:
+                logger.debug("cause", exc_info=error)
+                raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+
+        return task(**{**RETRIES, **task_arguments})(body)
+
+    return decorate

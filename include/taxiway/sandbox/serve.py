@@ -1,0 +1,166 @@
+"""Serves one packaged model over MLflow's scoring protocol; runs with the model environment's python.
+
+    serve.py --model DIR (--uds PATH | --port N) [--ready-file FILE] [--queue N] [--parent PID]
+
+POST /invocations (dataframe_split, dataframe_records, instances, inputs, text/csv) answers {"predictions": [...]};
+GET /ping and /health answer 200. Errors are JSON {"error_code": ..., "message": ...} that never repeat what was sent.
+One prediction runs at a time, `--queue` more may wait, the rest gets 503. When the model is loaded and has predicted
+once, one line with the address is written to the ready file, which may be a pipe (/dev/fd/N). The process ends with
+its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import mlflow.pyfunc
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from mlflow.pyfunc import scoring_server
+from mlflow.utils.proto_json_utils import MlflowInvalidInputException
+
+_PR_SET_PDEATHSIG = 1
+_BACKLOG = 128
+_KEEP_ALIVE_SECONDS = 300  # longer than any client keeps an idle connection, so that the client closes it
+_SAMPLES = {"boolean": True, "string": "", "datetime": "2000-01-01T00:00:00"}
+_PROTOCOL = "the body must be text/csv, or JSON with exactly one of dataframe_split, dataframe_records, instances, inputs"
+
+
+class Scorer:
+    """Predicts one request after the other; a bounded number may wait."""
+
+    def __init__(self, model: Any, queue: int) -> None:
+        self._model = model
+        self._schema = model.metadata.get_input_schema()
+        self._queue = queue
+        self._pending = 0
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    async def invocations(self, request: Request) -> Response:
+        """Answer one scoring request."""
+        if self._pending > self._queue:
+            return _refusal(503, "TEMPORARILY_UNAVAILABLE", "too many requests are waiting")
+        self._pending += 1
+        try:
+            body = await request.body()
+            content_type = request.headers.get("content-type", "")
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._score, body, content_type)
+        finally:
+            self._pending -= 1
+
+    async def ping(self) -> Response:
+        """Answer that the model is loaded."""
+        return Response("\n", media_type="application/json")
+
+    def warm_up(self) -> None:
+        """Predict one made-up row, so that the first caller does not pay for what libraries do lazily."""
+        if self._schema is not None and self._schema.has_input_names() and not self._schema.is_tensor_spec():
+            row = {column.name: _SAMPLES.get(getattr(column.type, "name", ""), 0) for column in self._schema.inputs}
+            self._score(json.dumps({"dataframe_records": [row]}).encode(), "application/json")
+
+    def _score(self, body: bytes, content_type: str) -> Response:
+        try:
+            answer = scoring_server.invocations(body, content_type, self._model, self._schema)
+        except MlflowInvalidInputException:
+            return _refusal(400, "BAD_REQUEST", _PROTOCOL)
+        except Exception as error:  # noqa: BLE001 (a model may raise anything, and MLflow repeats the data in its texts)
+            _log(error)
+            return _refusal(400, "BAD_REQUEST", self._explain(error))
+        if answer.status != 200:
+            return _refusal(answer.status, "BAD_REQUEST", _PROTOCOL)
+        return Response(answer.response, media_type=answer.mimetype)
+
+    def _explain(self, error: Exception) -> str:
+        """Say what to correct, in words that hold nothing of the request."""
+        if "exactly one of the input fields" in str(error):
+            return _PROTOCOL
+        if self._schema is not None and "enforce schema" in str(error):
+            return f"the rows do not fit the model's input schema: {self._schema}"
+        return "the model cannot predict these rows"
+
+
+def _refusal(status: int, code: str, message: str) -> Response:
+    headers = {"Retry-After": "1"} if status == 503 else {}
+    content = json.dumps({"error_code": code, "message": message})
+    return Response(content, status_code=status, media_type="application/json", headers=headers)
+
+
+def _log(error: BaseException) -> None:
+    """Name the kind and the place of an error; its text may hold the caller's data."""
+    while error.__context__ is not None:
+        error = error.__context__
+    place = _innermost(error.__traceback__)
+    print(f"{type(error).__name__} at {place}", file=sys.stderr, flush=True)
+
+
+def _innermost(trace: TracebackType | None) -> str:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
+
+
+def _end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, however that happens (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent has already ended")
+
+
+def _listen(uds: Path | None, port: int | None) -> tuple[socket.socket, str]:
+    """Return the listening socket and its address; callers may connect at once and are answered when the model is up."""
+    if uds is not None:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        server.bind(str(uds))
+        address = f"unix:{uds}"
+    else:
+        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", port or 0))
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    server.listen(_BACKLOG)
+    return server, address
+
+
+def main() -> None:
+    """Load the model, say so, and serve until SIGTERM; requests that have begun are answered first."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True, help="directory of an MLflow model")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--uds", type=Path, help="path of the Unix socket to serve on")
+    place.add_argument("--port", type=int, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--ready-file", type=Path, help="where to write the address once the model answers")
+    parser.add_argument("--queue", type=int, default=64, help="how many requests may wait")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="process to end with")
+    options = parser.parse_args()
+
+    _end_with_parent(options.parent)
+    server, address = _listen(options.uds, options.port)
+    scorer = Scorer(mlflow.pyfunc.load_model(str(options.model)), options.queue)
+    scorer.warm_up()
+    app = FastAPI(openapi_url=None)
+    app.post("/invocations")(scorer.invocations)
+    app.get("/ping")(scorer.ping)
+    app.get("/health")(scorer.ping)
+    if options.ready_file is not None:
+        options.ready_file.write_text(f"{address}\n")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=_KEEP_ALIVE_SECONDS
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets=[server]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Delivery: a candidate's way through staging into production. Every step may be repeated after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+
+from taxiway.domain.evidence import Evidence, Json, Verdict
+from taxiway.domain.release import approval_statement
+from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Candidate, Notification, TrafficPlan
+from taxiway.errors import DeliveryStopped
+from taxiway.ports import Clock, Notifier, Registry, ServingTarget, Signer, Verifier
+from taxiway.spec import ModelSpec
+from taxiway.stages.candidates import (
+    APPROVAL,
+    CLOSED,
+    DIGEST,
+    LOCK,
+    REASON,
+    REQUESTED_BY,
+    STATE,
+    State,
+    refuse_closed,
+    release_of,
+    state_of,
+    verify,
+)
+from taxiway.stages.evidence_store import evidence_of, record
+from taxiway.stages.golden import check_golden
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """Who let the version into production, when, and what they said."""
+
+    by: str
+    at: datetime
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One version on its way; the ports are those of this installation."""
+
+    spec: ModelSpec
+    version: int
+    registry: Registry
+    clock: Clock
+
+    def admit(self, verifier: Verifier) -> dict[str, Json]:
+        """Verify the candidate and make it the challenger: an older one that still waits is superseded by that.
+
+        Raises DeliveryStopped when the version was closed or a newer one is already on its way or in production,
+        IntegrityError when the stored model is not what was signed.
+        """
+        candidate = self.candidate()
+        refuse_closed(candidate)
+        verify(candidate, registry=self.registry, verifier=verifier)
+        for alias in (CHALLENGER, CHAMPION):
+            other = self.registry.by_alias(self.spec.model, alias)
+            if other and other.version > self.version:
+                self._close(State.SUPERSEDED, f"version {other.version} is already {alias}")
+        self.registry.set_alias(self.spec.model, CHALLENGER, self.version)
+        gate = evidence_of(self.registry, candidate.run_id, "gate")
+        return {
+            "version": self.version,
+            "run_id": candidate.run_id,
+            "digest": candidate.tags[DIGEST],
+            "requested_by": candidate.tags.get(REQUESTED_BY, ""),
+            "verdict": gate.verdict.value,
+            "reasons": list(gate.reasons),
+        }
+
+    def deploy_staging(self, staging: ServingTarget, signer: Signer) -> None:
+        """Serve the version in staging, alone, and open it for sign-offs."""
+        self.refuse_superseded()
+        candidate = self.candidate()
+        approval = self._statement(candidate, self.spec.environments.staging, Approved("gate", self.clock.now()))
+        staging.deploy(release_of(self.spec, candidate, signer.sign_statement(approval)))
+        staging.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
+        self.registry.set_alias(self.spec.model, STAGING, self.version)
+        self._set_state(State.STAGING)
+        _keep_only(staging, self.spec.model, {self.version})
+
+    def check_staging(self, staging: ServingTarget) -> Evidence:
+        """Send real requests to staging: the same answers as in training; raises DeliveryStopped."""
+        return self._check("staging_checks", staging)
+
+    def approve(self, approved: Approved, signer: Signer) -> None:
+        """Record the decision and sign that this version and digest may serve in production."""
+        self.refuse_superseded()
+        candidate = self.candidate()
+        statement = self._statement(candidate, self.spec.environments.production, approved)
+        tags = {APPROVAL: signer.sign_statement(statement), STATE: State.APPROVED.value}
+        self.registry.set_tags(self.spec.model, self.version, tags)
+        subject = {"version": str(self.version), "digest": candidate.tags[DIGEST]}
+        figures: dict[str, Json] = {
+            "approved_by": approved.by,
+            "approved_at": approved.at.isoformat(),
+            "comment": approved.comment,
+        }
+        record(
+            self.registry,
+            candidate.run_id,
+            Evidence("approval", Verdict.PASSED, self.clock.now(), (), subject, figures),
+        )
+
+    def promote(self, production: ServingTarget) -> dict[str, Json]:
+        """Switch production to the version, then the aliases: traffic first, so that no alias promises too much."""
+        self.refuse_superseded()
+        candidate = self.candidate()
+        champion = self.registry.by_alias(self.spec.model, CHAMPION)
+        production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
+        production.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
+        if champion and champion.version != self.version:
+            self.registry.set_alias(self.spec.model, PREVIOUS, champion.version)
+            self.registry.set_tags(self.spec.model, champion.version, {STATE: State.RETIRED.value})
+        self.registry.set_alias(self.spec.model, CHAMPION, self.version)
+        self._set_state(State.PRODUCTION)
+        previous = self.registry.by_alias(self.spec.model, PREVIOUS)
+        _keep_only(production, self.spec.model, {self.version} | ({previous.version} if previous else set()))
+        return {"version": self.version, "previous": previous.version if previous else None}
+
+    def verify_production(self, production: ServingTarget) -> Evidence:
+        """Ask production as a client would: this version must answer, and as in training; raises DeliveryStopped."""
+        evidence = self._check("production_checks", production)
+        champion = self.registry.by_alias(self.spec.model, CHAMPION)
+        if champion is None or champion.version != self.version:
+            raise self._stopped("the champion alias does not point to the promoted version")
+        challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
+        if challenger and challenger.version == self.version:
+            self.registry.delete_alias(self.spec.model, CHALLENGER)
+        return evidence
+
+    def stop(self, reason: str, *, production: ServingTarget, notifier: Notifier) -> None:
+        """End the delivery without promotion: production goes back to the last good version."""
+        candidate = self.candidate()
+        self._restore_champion(production)
+        if state_of(candidate) not in CLOSED:
+            self.registry.set_tags(
+                self.spec.model, self.version, {STATE: State.REJECTED.value, REASON: reason[:500]}
+            )
+        challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
+        if challenger and challenger.version == self.version:
+            self.registry.delete_alias(self.spec.model, CHALLENGER)
+        title = f"{self.spec.model} version {self.version} was not delivered"
+        notifier.notify(Notification(self.spec.model, "delivery_stopped", title, reason))
+
+    def candidate(self) -> Candidate:
+        """Return the version as the registry has it now; raises NotFoundError."""
+        return self.registry.candidate(self.spec.model, self.version)
+
+    def refuse_superseded(self) -> None:
+        """Raise DeliveryStopped when another version has become the challenger, or this one was closed."""
+        refuse_closed(self.candidate())
+        challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
+        if challenger and challenger.version > self.version:
+            self._close(State.SUPERSEDED, f"version {challenger.version} is on its way")
+
+    def _statement(self, candidate: Candidate, environment: str, approved: Approved) -> dict[str, Json]:
+        return approval_statement(
+            self.spec.model,
+            self.version,
+            candidate.tags[DIGEST],
+            environment,
+            approved.by,
+            approved.at,
+            lock_digest=candidate.tags[LOCK],
+        )
+
+    def _check(self, stage: str, target: ServingTarget) -> Evidence:
+        candidate = self.candidate()
+        evidence = check_golden(stage, self.spec, candidate, target, registry=self.registry, clock=self.clock)
+        record(self.registry, candidate.run_id, evidence)
+        if evidence.verdict is Verdict.FAILED:
+            raise self._stopped("; ".join(evidence.reasons))
+        return evidence
+
+    def _restore_champion(self, production: ServingTarget) -> None:
+        model = self.spec.model
+        plan = production.status(model).plan
+        champion = self.registry.by_alias(model, CHAMPION)
+        if champion and champion.version == self.version:
+            champion = self.registry.by_alias(model, PREVIOUS)
+            if champion is None:
+                raise self._stopped("there is no earlier version to go back to; production stays on this one")
+            self.registry.set_alias(model, CHAMPION, champion.version)
+            self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
+        if champion and plan and plan.stable != champion.version:
+            production.deploy(release_of(self.spec, champion, champion.tags[APPROVAL]))
+            production.set_traffic(model, TrafficPlan(stable=champion.version))
+
+    def _set_state(self, state: State) -> None:
+        self.registry.set_tags(self.spec.model, self.version, {STATE: state.value})
+
+    def _close(self, state: State, reason: str) -> None:
+        self.registry.set_tags(self.spec.model, self.version, {STATE: state.value, REASON: reason[:500]})
+        raise self._stopped(f"{state.value}: {reason}")
+
+    def _stopped(self, what: str) -> DeliveryStopped:
+        return DeliveryStopped(what, where=f"{self.spec.model} version {self.version}")
+
+
+def _keep_only(target: ServingTarget, model: str, versions: set[int]) -> None:
+    for status in target.status(model).versions:
+        if status.version not in versions:
+            target.undeploy(model, status.version)

@@ -1,0 +1,60 @@
+"""Predictions of a stored model: made in its own environment, in the sandbox, and read back as plain numbers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxiway.errors import ContractError
+from taxiway.spec import ModelSpec
+from taxiway.stages.build import limits_for
+from taxiway.stages.environments import ModelEnvironment
+from taxiway.stages.sandbox import run
+from taxiway.stages.scorer import SCRIPTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One prediction per row (n,), or class probabilities (n, k); latencies are of single rows, in milliseconds."""
+
+    values: NDArray[np.generic]
+    latency_p50_ms: float
+    latency_p99_ms: float
+
+
+def predict(
+    spec: ModelSpec, model: Path, environment: ModelEnvironment, frame: pd.DataFrame, *, where: str
+) -> Predictions:
+    """Predict the features of the frame; raises ContractError when the model does not answer each row."""
+    with tempfile.TemporaryDirectory(prefix="taxiway-predict-") as directory:
+        workspace = Path(directory)
+        features, answers, report = (workspace / name for name in ("features.parquet", "answers.parquet", "report.json"))
+        frame[list(spec.data.features)].to_parquet(features, index=False)
+        command: list[str | Path] = [environment.python, SCRIPTS / "predict.py", "--model", model]
+        command += ["--frame", features, "--out", answers, "--report", report]
+        outcome = run(command, cwd=workspace, limits=limits_for(spec, "predict"))
+        if not outcome.succeeded:
+            ending = outcome.limit or " | ".join(outcome.output.strip().splitlines()[-3:])
+            raise ContractError(
+                f"the model does not predict the holdout: {ending}",
+                where=where,
+                next_step="load it with mlflow.pyfunc.load_model and predict a few rows with missing values.",
+            )
+        return _read(answers, report)
+
+
+def _read(answers: Path, report: Path) -> Predictions:
+    import pandas as pd
+
+    columns = pd.read_parquet(answers)
+    values = columns["prediction"].to_numpy() if "prediction" in columns else columns.to_numpy()
+    figures = json.loads(report.read_text())
+    return Predictions(values, float(figures["latency_p50_ms"]), float(figures["latency_p99_ms"]))

@@ -1,0 +1,74 @@
+"""Train: the model repository's train function, in its environment, on the build's training window."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from taxiway.domain.evidence import Evidence, Verdict
+from taxiway.errors import TrainingError
+from taxiway.ports import Clock, GitHost, Registry
+from taxiway.spec import ModelSpec
+from taxiway.stages.build import Build, checkout_of, environment_of, limits_for
+from taxiway.stages.data import TRAINING
+from taxiway.stages.digests import directory_digest
+from taxiway.stages.evidence_store import record
+from taxiway.stages.sandbox import Outcome, run
+from taxiway.stages.scorer import SCRIPTS
+
+_MEGABYTE = 1_000_000
+
+
+def train(
+    spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock
+) -> Evidence:
+    """Train on the stored training window and store the MLflow model with the build.
+
+    Raises TrainingError when the function raises, meets a limit, or writes no model with a signature.
+    """
+    checkout = checkout_of(spec, build, git, cache)
+    environment = environment_of(spec, build, git=git, cache=cache)
+    with tempfile.TemporaryDirectory(prefix="taxiway-train-") as directory:
+        workspace = Path(directory)
+        frame, params, model = workspace / "training.parquet", workspace / "params.json", workspace / "model"
+        registry.get_file(build.run_id, TRAINING, frame)
+        params.write_text(json.dumps(spec.params))
+        command: list[str | Path] = [environment.python, SCRIPTS / "train.py", "--entry", checkout.entry]
+        command += ["--frame", frame, "--params", params, "--model-dir", model]
+        outcome = run(
+            command,
+            cwd=workspace,
+            limits=limits_for(spec, "train"),
+            extra_env={"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        print(outcome.output)  # noqa: T201 (the training's own output belongs into the task's log)
+        if not outcome.succeeded:
+            raise _failure(build, outcome)
+        return _store(build, model, outcome, registry=registry, clock=clock)
+
+
+def _store(build: Build, model: Path, outcome: Outcome, *, registry: Registry, clock: Clock) -> Evidence:
+    digest = directory_digest(model)
+    size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
+    registry.put_directory(build.run_id, "model", model)
+    return record(
+        registry,
+        build.run_id,
+        Evidence(
+            stage="train",
+            verdict=Verdict.PASSED,
+            at=clock.now(),
+            subject={"commit": build.sha, "digest": digest},
+            figures={"seconds": round(outcome.seconds, 2), "size_mb": round(size / _MEGABYTE, 3)},
+        ),
+    )
+
+
+def _failure(build: Build, outcome: Outcome) -> TrainingError:
+    if outcome.limit:
+        what = f"training was stopped at the limit: {outcome.limit}"
+        return TrainingError(what, where=build.where, next_step="make it faster, or raise limits.train in the model spec.")
+    ending = " | ".join(outcome.output.strip().splitlines()[-3:])
+    what = f"training failed with exit code {outcome.exit_code}: {ending}"
+    return TrainingError(what, where=build.where, next_step="the task's log has its whole output; correct the code and push.")

@@ -1,0 +1,90 @@
+"""What the supervisor tells other processes: its lock, and its state as a small JSON file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from taxiway.errors import SettingsError
+
+Phase = Literal["starting", "running", "stopping", "stopped", "failed"]
+ProgramPhase = Literal["waiting", "starting", "ready", "down", "stopped", "done"]
+_STATE = "supervisor.json"
+_LOCK = "supervisor.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramState:
+    """One program: `detail` says what it waits for or why it went down; `seconds` is how long its start took."""
+
+    phase: ProgramPhase = "waiting"
+    pid: int | None = None
+    restarts: int = 0
+    detail: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorState:
+    """The supervisor and its programs in start order."""
+
+    pid: int
+    phase: Phase = "starting"
+    error: str = ""
+    programs: Mapping[str, ProgramState] = field(default_factory=dict)
+
+    def with_program(self, name: str, state: ProgramState) -> SupervisorState:
+        """Return the state with one program changed."""
+        return replace(self, programs={**self.programs, name: state})
+
+
+def write_state(run: Path, state: SupervisorState) -> None:
+    """Replace the state file in one step."""
+    part = run / f"{_STATE}.part"
+    part.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+    part.replace(run / _STATE)
+
+
+def read_state(run: Path) -> SupervisorState | None:
+    """Return the last written state, or None when there is none."""
+    try:
+        document = json.loads((run / _STATE).read_text(encoding="utf-8"))
+        programs = {name: ProgramState(**item) for name, item in document.pop("programs").items()}
+        return SupervisorState(**document, programs=programs)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def supervisor_lock(run: Path) -> Iterator[None]:
+    """Be the only supervisor of the installation; raises SettingsError when there is one already.
+
+    The kernel drops the lock when its holder dies, however it dies.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                "Taxiway is already up", where=str(run.parent), next_step="`taxiway down` stops it."
+            ) from error
+        yield
+
+
+def is_supervised(run: Path) -> bool:
+    """Tell whether a supervisor holds the lock of the installation."""
+    path = run / _LOCK
+    if not path.exists():
+        return False
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
