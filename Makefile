@@ -40,7 +40,7 @@ demo: $(INSTALLED) ## Deliver the example model from commit to production, on th
 	$(TAXIWAY) demo $(if $(INTERACTIVE),--interactive) $(if $(FRESH),--fresh)
 
 up: $(INSTALLED) ## Start Airflow, MLflow and the two gateways
-	$(TAXIWAY) up
+	$(TAXIWAY) up --detach
 
 down: $(INSTALLED) ## Stop what `up` or `demo` started; the state stays
 	$(TAXIWAY) down

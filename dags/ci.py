@@ -172,12 +172,7 @@ def build(spec: ModelSpec) -> DAG:
         integrated, evaluated = integration_tests(model, opened), evaluate(model, opened)
         judged = gate(model, opened)
         registered = register(model, opened)
-        delivery = start_run(
-            "start_delivery",
-            dag_id=f"{model}.delivery",
-            run_id="{{ ti.xcom_pull(task_ids='register')['run_id'] }}",
-            conf=registered["conf"],
-        )
+        delivery = start_run("start_delivery", dag_id=f"{model}.delivery", source="register")
         opened >> environment >> tested
         opened >> snapshot >> checked
         [*tested, checked] >> trained >> [integrated, evaluated] >> judged >> registered >> delivery

@@ -110,10 +110,10 @@ def _sections(section: Schema, known: Schema, *, prefix: str) -> Iterator[tuple[
 
 
 def _references(value: Schema) -> Iterator[tuple[str, str]]:
-    """Yield the sections that a value may hold: `[]` marks those of a list, `.<name>` those of a mapping."""
+    """Yield the sections that a value may hold: `[]` marks those of a list, `.NAME` those of a mapping."""
     if "$ref" in value:
         yield "", value["$ref"].rpartition("/")[2]
-    for suffix, key in (("[]", "items"), (".<name>", "additionalProperties")):
+    for suffix, key in (("[]", "items"), (".NAME", "additionalProperties")):
         if isinstance(value.get(key), Mapping):
             yield from ((suffix + deeper, found) for deeper, found in _references(value[key]))
     for option in value.get("anyOf", ()):
@@ -147,6 +147,8 @@ def _flow(value: Any) -> str:
         return "{" + ", ".join(f"{name}: {_flow(item)}" for name, item in value.items() if item is not None) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
     return value if isinstance(value, str) and not value.startswith("@") else json.dumps(value)
 
 

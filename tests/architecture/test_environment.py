@@ -8,6 +8,7 @@ from tests.architecture.sources import place, python_files, syntax_tree
 
 READERS = (
     "include/taxiway/bootstrap.py",
+    "include/taxiway/cli.py",  # hands it to the supervisor
     "include/taxiway/stages/sandbox.py",  # composes what untrusted commands may see
     "include/taxiway/supervisor/",  # composes what the children of an installation see
 )
@@ -15,7 +16,7 @@ NAMES = {"environ", "environb", "getenv", "putenv", "unsetenv"}
 
 
 def test_only_the_composition_root_reads_the_environment() -> None:
-    """`os.environ` and `os.getenv` appear only where settings are read and where children's environments are made."""
+    """`os.environ` and `os.getenv` appear only where settings are read and children's environments are made."""
     readers = {
         place(path, node)
         for path in python_files("include/taxiway", "dags", "plugins")

@@ -216,7 +216,8 @@ def _root_mean(sums: Array) -> Array:
 
 
 def _correct(rows: Rows) -> Array:
-    return (rows.truth == rows.guess).astype(np.float64)
+    hits: Array = rows.truth == rows.guess
+    return hits.astype(np.float64)
 
 
 def _known(probabilities: Array | None) -> Array:

@@ -40,11 +40,12 @@ class SignOffEvent(TypedDict):
 
 def look(model: str, version: int, deadline: datetime, now: datetime) -> SignOffEvent | None:
     """Return how the waiting ended, or None while it goes on; raises TransientError."""
-    from taxiway.stages.uat import conclude
+    from taxiway.stages.deliver import Delivery
 
     s = services()
     try:
-        evidence = conclude(s.spec(model), version, registry=s.registry, clock=s.clock, deadline_passed=now >= deadline)
+        delivery = Delivery(s.spec(model), version, s.registry, s.clock)
+        evidence = delivery.conclude_uat(deadline_passed=now >= deadline)
     except PermanentError as error:
         return SignOffEvent(answer=Answer.STOPPED.value, text=str(error), evidence=None)
     if evidence is None:
@@ -119,7 +120,7 @@ class SignOffSensor(BaseOperator):
     def execute_complete(self, context: Any, event: SignOffEvent) -> dict[str, Any]:
         """Return the decision's evidence; a rejection or a superseded delivery fails the task for good."""
         match Answer(event["answer"]):
-            case Answer.DECIDED if event["evidence"] is not None and event["evidence"]["verdict"] != "failed":
+            case Answer.DECIDED if event["evidence"] is not None:
                 return event["evidence"]
-            case Answer.DECIDED | Answer.STOPPED:
+            case _:
                 raise AirflowFailException(event["text"])

@@ -40,6 +40,6 @@ def stage(**task_arguments: Any) -> Callable[[Callable[P, R]], Any]:
                 logger.debug("cause", exc_info=error)
                 raise AirflowFailException(f"{type(error).__name__}: {error}") from None
 
-        return task(**{**RETRIES, **task_arguments})(body)
+        return task(**{**RETRIES, "multiple_outputs": False, **task_arguments})(body)
 
     return decorate

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import signal
 import socket
@@ -35,6 +36,7 @@ _BACKLOG = 128
 _KEEP_ALIVE_SECONDS = 300  # longer than any client keeps an idle connection, so that the client closes it
 _SAMPLES = {"boolean": True, "string": "", "datetime": "2000-01-01T00:00:00"}
 _PROTOCOL = "the body must be text/csv, or JSON with exactly one of dataframe_split, dataframe_records, instances, inputs"
+_HTTP_OK, _BAD_REQUEST, _UNAVAILABLE = 200, 400, 503
 
 
 class Scorer:
@@ -50,7 +52,7 @@ class Scorer:
     async def invocations(self, request: Request) -> Response:
         """Answer one scoring request."""
         if self._pending > self._queue:
-            return _refusal(503, "TEMPORARILY_UNAVAILABLE", "too many requests are waiting")
+            return _refusal(_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE", "too many requests are waiting")
         self._pending += 1
         try:
             body = await request.body()
@@ -73,26 +75,23 @@ class Scorer:
     def _score(self, body: bytes, content_type: str) -> Response:
         try:
             answer = scoring_server.invocations(body, content_type, self._model, self._schema)
-        except MlflowInvalidInputException:
-            return _refusal(400, "BAD_REQUEST", _PROTOCOL)
         except Exception as error:  # noqa: BLE001 (a model may raise anything, and MLflow repeats the data in its texts)
             _log(error)
-            return _refusal(400, "BAD_REQUEST", self._explain(error))
-        if answer.status != 200:
+            return _refusal(_BAD_REQUEST, "BAD_REQUEST", self._explain(error))
+        if answer.status != _HTTP_OK:
             return _refusal(answer.status, "BAD_REQUEST", _PROTOCOL)
         return Response(answer.response, media_type=answer.mimetype)
 
     def _explain(self, error: Exception) -> str:
         """Say what to correct, in words that hold nothing of the request."""
-        if "exactly one of the input fields" in str(error):
-            return _PROTOCOL
-        if self._schema is not None and "enforce schema" in str(error):
-            return f"the rows do not fit the model's input schema: {self._schema}"
-        return "the model cannot predict these rows"
+        fitting = f"the rows must fit the model's input schema: {self._schema}"
+        if isinstance(error, MlflowInvalidInputException) or "exactly one of the input fields" in str(error):
+            return f"{_PROTOCOL}, and {fitting}"
+        return fitting if "enforce schema" in str(error) else "the model cannot predict these rows"
 
 
 def _refusal(status: int, code: str, message: str) -> Response:
-    headers = {"Retry-After": "1"} if status == 503 else {}
+    headers = {"Retry-After": "1"} if status == _UNAVAILABLE else {}
     content = json.dumps({"error_code": code, "message": message})
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
@@ -147,6 +146,7 @@ def main() -> None:
     options = parser.parse_args()
 
     _end_with_parent(options.parent)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns at every request that has one column too many
     server, address = _listen(options.uds, options.port)
     scorer = Scorer(mlflow.pyfunc.load_model(str(options.model)), options.queue)
     scorer.warm_up()

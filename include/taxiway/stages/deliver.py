@@ -29,6 +29,7 @@ from taxiway.stages.candidates import (
 )
 from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.golden import check_golden
+from taxiway.stages.uat import sign_offs, uat_decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,27 @@ class Delivery:
     def check_staging(self, staging: ServingTarget) -> Evidence:
         """Send real requests to staging: the same answers as in training; raises DeliveryStopped."""
         return self._check("staging_checks", staging)
+
+    def conclude_uat(self, *, deadline_passed: bool) -> Evidence | None:
+        """Return the testers' verdict as evidence once there is one, None while answers are awaited.
+
+        A rejection closes the version; at the deadline the verdict is inconclusive and the approver decides. Raises
+        DeliveryStopped when the delivery was superseded meanwhile.
+        """
+        self.refuse_superseded()
+        candidate = self.candidate()
+        decision = uat_decision(self.spec, candidate, deadline_passed=deadline_passed)
+        if decision.verdict is None:
+            return None
+        subject = {"version": str(self.version), "digest": candidate.tags[DIGEST]}
+        answers: list[Json] = [answer.to_json() for answer in sign_offs(candidate)]
+        figures: dict[str, Json] = {"sign_offs": answers, "quorum": self.spec.uat.quorum}
+        evidence = Evidence("uat", decision.verdict, self.clock.now(), (decision.reason,), subject, figures)
+        record(self.registry, candidate.run_id, evidence)
+        if decision.verdict is Verdict.FAILED:
+            self._close(State.REJECTED, decision.reason)
+        self._set_state(State.TESTED)
+        return evidence
 
     def approve(self, approved: Approved, signer: Signer) -> None:
         """Record the decision and sign that this version and digest may serve in production."""

@@ -1,0 +1,1 @@
+"""Will this departure from New York arrive more than 15 minutes late?"""

@@ -1,0 +1,95 @@
+"""The command line: `taxiway up | down | status | validate | demo`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from taxiway.bootstrap import PROJECT
+from taxiway.errors import TaxiwayError
+
+app = typer.Typer(
+    help="Take a machine-learning model from a Git commit to production, and keep it good there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="TAXIWAY_HOME", help="where everything of this installation is kept")
+]
+Models = Annotated[Path | None, typer.Option("--models", help="the directory of model specs", show_default=False)]
+_HOME = PROJECT / ".taxiway"
+
+
+@app.command()
+def up(
+    home: Home = _HOME,
+    airflow_port: Annotated[int | None, typer.Option(help="default 8080", show_default=False)] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="default 5000", show_default=False)] = None,
+    staging_port: Annotated[int | None, typer.Option(help="default 7001", show_default=False)] = None,
+    production_port: Annotated[int | None, typer.Option(help="default 7002", show_default=False)] = None,
+    models: Models = None,
+    detach: Annotated[bool, typer.Option("--detach", help="return once everything is ready")] = False,
+) -> None:
+    """Start everything on this machine: Airflow, MLflow, the staging and the production gateway."""
+    from taxiway.supervisor.display import StartDisplay, address_table
+    from taxiway.supervisor.installation import Installation
+    from taxiway.supervisor.launch import start_attached, start_detached
+    from taxiway.supervisor.state import is_supervised
+
+    with _reported():
+        installation = Installation.load(home)
+        if is_supervised(installation.run):
+            console.print("Taxiway is already up; `taxiway status` tells more.")
+            console.print(address_table(installation))
+            return
+        installation = installation.changed(
+            models=models,
+            airflow=airflow_port,
+            mlflow=mlflow_port,
+            staging=staging_port,
+            production=production_port,
+        )
+        installation.save()
+        with StartDisplay(console, installation) as display:
+            start = start_detached if detach else start_attached
+            start(installation, os.environ, display)
+
+
+@app.command()
+def down(home: Home = _HOME) -> None:
+    """Stop everything; nothing is lost."""
+    from taxiway.supervisor.installation import Installation
+    from taxiway.supervisor.launch import stop
+
+    with _reported():
+        stopped = stop(Installation.load(home))
+    if stopped.supervised:
+        console.print("Taxiway is down.")
+    else:
+        left = f"ended {stopped.swept} processes that were left behind" if stopped.swept else "nothing to stop"
+        console.print(f"Taxiway was not up: {left}.")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Print an error of Taxiway as one message and exit with 1."""
+    try:
+        yield
+    except TaxiwayError as error:
+        errors.print(f"[bold red]Error:[/] {error}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error

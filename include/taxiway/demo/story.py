@@ -1,0 +1,168 @@
+"""The story that `make demo` tells: a model's year from its first commit to a rollback, on real flights.
+
+Each chapter is told once: its result is kept in the journal, and what a chapter starts is started by name, so a demo
+that was stopped half-way goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from taxiway.bootstrap import Services
+from taxiway.demo.flights import Flights
+from taxiway.demo.journal import Journal
+from taxiway.demo.people import Followed, People
+from taxiway.demo.repository import DemoRepository
+from taxiway.demo.traffic import replay
+from taxiway.demo.view import View
+from taxiway.domain.values import CHAMPION, Window
+from taxiway.errors import DeliveryStopped
+from taxiway.spec import ModelSpec
+
+MODEL = "flight_delays"
+FIRST_DATA = (1, 2, 3)
+MONTHS = (4, 5, 6, 7, 8)
+_BATCH_ROWS = 1000
+
+
+def month_start(month: int) -> datetime:
+    """Return the beginning of a month of the data's year."""
+    return datetime(2013, month, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Story:
+    """Everything that the chapters need."""
+
+    services: Services
+    spec: ModelSpec
+    flights: Flights
+    repository: DemoRepository
+    people: People
+    journal: Journal
+    view: View
+
+    def tell(self) -> None:
+        """Tell every chapter that was not told yet."""
+        self._chapter("data", "January to March arrive as data", self._first_data)
+        self._chapter("commit", "A data scientist pushes the first commit", self.repository.push_first)
+        self._chapter("ci_first", "The push is noticed: continuous integration", lambda: self._build("commit"))
+        self._chapter(
+            "delivery_first", "Staging, sign-offs, approval, production", lambda: self._deliver("ci_first")
+        )
+        for month in MONTHS:
+            self._month(month)
+        self._chapter("bad_commit", "A commit that makes the model worse is pushed", self.repository.push_worse)
+        self._chapter("ci_worse", "It is stopped at the gate", self._stopped_at_gate)
+        self._chapter("rollback", "Production is rolled back to the previous version", self._roll_back)
+
+    def _chapter(self, name: str, title: str, tell: Callable[[], Any]) -> Any:
+        if name not in self.journal:
+            with self.view.chapter(title):
+                self.journal.finish(name, tell())
+        return self.journal[name]
+
+    def _first_data(self) -> dict[str, int]:
+        return {str(month): self.flights.arrive(month) for month in FIRST_DATA}
+
+    def _build(self, commit_chapter: str) -> dict[str, Any]:
+        followed = self.people.expect("ci", f"commit-{self.journal[commit_chapter]['sha']}")
+        return self._built(followed, f"commit-{self.journal[commit_chapter]['sha']}")
+
+    def _built(self, followed: Followed, run_id: str) -> dict[str, Any]:
+        started = self.people.api.xcom(f"{MODEL}.ci", run_id, "register")
+        gate = self.people.api.xcom(f"{MODEL}.ci", run_id, "gate")
+        self.view.note(f"version {started['conf']['version']}: gate {gate['verdict']} ({gate['reasons'][0]})")
+        return {
+            "version": started["conf"]["version"],
+            "verdict": gate["verdict"],
+            "reasons": gate["reasons"],
+            "seconds": followed.seconds,
+        }
+
+    def _deliver(self, build_chapter: str) -> dict[str, Any]:
+        version = self.journal[build_chapter]["version"]
+        followed = self.people.expect("delivery", f"candidate-{version}")
+        self.view.note(f"production serves version {self._serving()}")
+        return {"version": version, "seconds": followed.seconds}
+
+    def _month(self, month: int) -> None:
+        name = f"{month_start(month):%B}"
+        self._chapter(f"replay_{month}", f"{name}: flights are replayed as traffic", lambda: self._replay(month))
+        watched = self._chapter(f"watch_{month}", f"{name}: production is monitored", lambda: self._watch(month))
+        if not watched["retraining"]:
+            return
+        run_id = watched["retraining"]
+        self._chapter(f"retrain_{month}", f"{name}: retraining is asked for", lambda: self._retrain(run_id))
+        if self.journal[f"retrain_{month}"]["go"]:
+            self._chapter(
+                f"ci_{month}", f"{name}: retrained on fresh data", lambda: self._built_by(f"retrain_{month}")
+            )
+            self._chapter(f"delivery_{month}", f"{name}: the new version is delivered", lambda: self._deliver(f"ci_{month}"))
+
+    def _replay(self, month: int) -> dict[str, Any]:
+        rows = self.flights.arrive(month)
+        frame = self.services.data(self.spec).read(Window(month_start(month), month_start(month + 1)))
+        columns = [self.spec.task.key, self.spec.task.timestamp, *self.spec.data.features]
+        production = self.services.target(self.spec.environments.production)
+        done = replay(
+            production,
+            MODEL,
+            frame[columns],
+            batch=_BATCH_ROWS,
+            progress=lambda sent: self.view.show_run("rows sent", {f"{sent} of {rows}": "running"}),
+        )
+        return {"rows": done.rows, "requests": done.requests, "served_by": done.rows_by_version}
+
+    def _watch(self, month: int) -> dict[str, Any]:
+        end = month_start(month + 1)
+        run_id = f"window-{end:%Y-%m-%d}"
+        conf = {"data_start": month_start(month).isoformat(), "data_end": end.isoformat()}
+        self.people.api.trigger(f"{MODEL}.monitoring", run_id, conf)
+        followed = self.people.expect("monitoring", run_id)
+        result = self.people.api.xcom(f"{MODEL}.monitoring", run_id, "assess")
+        self.view.note(f"{result['verdict']}: {'; '.join(result['reasons']) or 'nothing to report'}")
+        asked = followed.states.get("start_retraining") == "success"
+        return {**result, "seconds": followed.seconds, "retraining": f"retrain-{end:%Y-%m-%d}" if asked else None}
+
+    def _retrain(self, run_id: str) -> dict[str, Any]:
+        followed = self.people.expect("retraining", run_id)
+        decision = self.people.api.xcom(f"{MODEL}.retraining", run_id, "decide")
+        answer = "it starts" if decision["go"] else "not now"
+        self.view.note(f"{answer}: {'; '.join(decision['reasons'])}")
+        return {**decision, "seconds": followed.seconds}
+
+    def _built_by(self, retrain_chapter: str) -> dict[str, Any]:
+        run_id = self.journal[retrain_chapter]["run_id"]
+        return self._built(self.people.expect("ci", run_id), run_id)
+
+    def _stopped_at_gate(self) -> dict[str, Any]:
+        run_id = f"commit-{self.journal['bad_commit']['sha']}"
+        followed = self.people.follow("ci", run_id)
+        if followed.state != "failed" or followed.states.get("gate") != "failed":
+            what = "the worse commit was not stopped at the gate"
+            raise DeliveryStopped(what, where=f"{MODEL}.ci {run_id}", next_step="look at the run in the Airflow UI.")
+        build = self.people.api.xcom(f"{MODEL}.ci", run_id, "checkout")
+        gate = self.services.registry.get_json(build["run_id"], "taxiway/gate.json")
+        self.view.note(f"stopped: {'; '.join(gate['reasons'])}")
+        return {"reasons": gate["reasons"], "seconds": followed.seconds}
+
+    def _roll_back(self) -> dict[str, Any]:
+        self.people.api.trigger(f"{MODEL}.rollback", "demo-rollback", {"reason": "shown in the demo"})
+        followed = self.people.expect("rollback", "demo-rollback")
+        result = self.people.api.xcom(f"{MODEL}.rollback", "demo-rollback", "roll_back")
+        if self._serving() != result["to"]:
+            raise DeliveryStopped(f"production answers as version {self._serving()}, not {result['to']}", where=MODEL)
+        self.view.note(f"production is back on version {result['to']}")
+        return {**result, "seconds": followed.seconds}
+
+    def _serving(self) -> int:
+        """Ask production itself, and compare with what the registry calls the champion."""
+        champion = self.services.registry.by_alias(MODEL, CHAMPION)
+        status = self.services.target(self.spec.environments.production).status(MODEL)
+        if champion is None or status.plan is None or status.plan.stable != champion.version:
+            raise DeliveryStopped("production does not serve the champion", where=MODEL)
+        return champion.version

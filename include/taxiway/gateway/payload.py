@@ -1,0 +1,90 @@
+"""The rows of a scoring request, as the prediction log keeps them (MLflow's scoring protocol)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+JSON, CSV = "application/json", "text/csv"
+_FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_PROTOCOL = f"the body must be a JSON object with exactly one of {', '.join(_FORMATS)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Named values of each row; `None` for a request whose values have no names (tensors)."""
+
+    columns: Sequence[str]
+    values: Sequence[Sequence[Any]]
+
+
+def read_rows(body: bytes, content_type: str) -> Rows | None:
+    """Return the rows of a request body; raises ValueError, in words that repeat nothing of the body.
+
+    Only what is surely wrong for every model is refused here; everything else is left to the model.
+    """
+    if content_type == CSV:
+        return _from_csv(_decoded(body))
+    try:
+        document = json.loads(_decoded(body))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError("the body is not valid JSON") from error
+    found = [name for name in _FORMATS if isinstance(document, dict) and name in document]
+    if len(found) != 1:
+        raise ValueError(_PROTOCOL)
+    data = document[found[0]]
+    if found[0] == "dataframe_split":
+        return _from_split(data)
+    if isinstance(data, dict):
+        return _from_columns(data)
+    return _from_records(data)
+
+
+def _decoded(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("the body is not valid UTF-8") from error
+
+
+def _from_split(data: Any) -> Rows | None:
+    columns, values = (data.get("columns"), data.get("data")) if isinstance(data, dict) else (None, None)
+    if not isinstance(columns, list) or not isinstance(values, list):
+        return None
+    if not all(isinstance(row, list) and len(row) == len(columns) for row in values):
+        raise ValueError("every row of dataframe_split.data must have one value per column")
+    return Rows([str(name) for name in columns], values)
+
+
+def _from_records(data: Any) -> Rows | None:
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        return None
+    columns = list(dict.fromkeys(name for row in data for name in row))
+    return Rows(columns, [[row.get(name) for name in columns] for row in data])
+
+
+def _from_columns(data: dict[str, Any]) -> Rows | None:
+    lists = list(data.values())
+    if not lists or not all(isinstance(values, list) and len(values) == len(lists[0]) for values in lists):
+        return None
+    return Rows(list(data), list(zip(*lists, strict=True)))
+
+
+def _from_csv(text: str) -> Rows:
+    lines = list(csv.reader(io.StringIO(text)))
+    if not lines or not all(len(line) == len(lines[0]) for line in lines if line):
+        raise ValueError("the CSV must have a header and one value per column in every line")
+    return Rows(lines[0], [[_number(cell) for cell in line] for line in lines[1:] if line])
+
+
+def _number(cell: str) -> int | float | str | None:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell or None

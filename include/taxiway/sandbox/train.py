@@ -1,0 +1,77 @@
+"""Calls a model repository's train function, in the model's environment.
+
+`train.py --entry package.module:function --frame training.parquet --params params.json --model-dir OUT`, with the
+repository on PYTHONPATH. Exit codes tell what went wrong: 3 the entry cannot be imported or called, 4 it raised, 5 it
+wrote no MLflow model, 6 the model has no signature. The end of stderr says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+BAD_ENTRY, RAISED, NO_MODEL, NO_SIGNATURE = 3, 4, 5, 6
+
+
+def main() -> int:
+    """Train and check what was written; returns the exit code."""
+    arguments = _arguments()
+    try:
+        entry = _load(arguments.entry)
+    except BaseException:  # the module of the repository may raise whatever it likes, SystemExit too
+        traceback.print_exc()
+        return _fail(BAD_ENTRY, f"{arguments.entry} cannot be imported: correct it, or [tool.taxiway] train.")
+    if not callable(entry):
+        return _fail(BAD_ENTRY, f"{arguments.entry} is no function: name train(frame, model_dir, params).")
+    frame = pd.read_parquet(arguments.frame)
+    params = json.loads(arguments.params.read_text(encoding="utf-8"))
+    try:
+        entry(frame, str(arguments.model_dir), params)
+    except BaseException as error:
+        traceback.print_exc()
+        return _fail(RAISED, f"{arguments.entry} raised {type(error).__name__}: its traceback is above.")
+    return _check(arguments.model_dir)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entry", required=True)
+    parser.add_argument("--frame", type=Path, required=True)
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--model-dir", type=Path, required=True)
+    return parser.parse_args()
+
+
+def _load(entry: str) -> Callable[..., Any] | None:
+    """Return the function, or None when the module has none of that name."""
+    sys.path.remove(str(Path(__file__).resolve().parent))  # a module `train` or `predict` is the repository's own
+    module, _, name = entry.partition(":")
+    function = getattr(importlib.import_module(module), name, None)
+    return function if callable(function) else None
+
+
+def _check(model_dir: Path) -> int:
+    from mlflow.models import get_model_info
+
+    if not (model_dir / "MLmodel").is_file():
+        return _fail(NO_MODEL, "no MLflow model was written: save it with mlflow.<flavor>.save_model(..., path=model_dir).")
+    if get_model_info(str(model_dir)).signature is None:
+        return _fail(NO_SIGNATURE, "the model has no signature: give save_model signature=infer_signature(features, scores).")
+    return 0
+
+
+def _fail(code: int, message: str) -> int:
+    print(message, file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,360 @@
+"""Monitor: what production answered in a window, compared with the champion's reference and with late labels.
+
+Three steps that can be tasks of their own: `collect` measures; then, in any order, `report` makes what people read and
+`publish` judges and tells. They hand each other references (`Collected`): figures, profiles, a sample of rows and the
+report are files of the champion's run below `taxiway/monitoring/<window>/`, and the evidence is beside them in
+`taxiway/monitoring/<window>.json`. The same window, log and labels give the same figures at the same place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from taxiway.domain.drift import Profile, bins_of, profile, psi
+from taxiway.domain.evidence import Evidence, Json, Verdict
+from taxiway.domain.metrics import compute
+from taxiway.domain.monitoring import Assessment, ColumnFigures, MonitoringPolicy, WindowFigures, assess
+from taxiway.domain.statistics import finite
+from taxiway.domain.values import CHAMPION, Notification, Window
+from taxiway.errors import DataError, NotFoundError
+from taxiway.ports import Clock, DataSource, Notifier, PredictionLog, Registry, Reports
+from taxiway.spec import ModelSpec
+from taxiway.stages.data import stored_frame
+from taxiway.stages.evaluate import REFERENCE
+from taxiway.stages.monitored_rows import (
+    ANSWER,
+    PREDICTION,
+    Columns,
+    columns_of,
+    known_labels,
+    plain_labels,
+    production_answers,
+    report_rows,
+    typed,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MONITORING = "taxiway/monitoring"
+_LABELLED_ENOUGH = 0.5
+"""From this share of known labels on, the report leaves out the rows without one and shows the performance too."""
+
+_Profiles: TypeAlias = Mapping[str, tuple[Profile, Profile]]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A window whose figures are stored with the champion's run; the times are ISO 8601 (UTC)."""
+
+    model: str
+    version: int
+    run_id: str
+    start: str
+    end: str
+    as_of: str
+
+    @property
+    def folder(self) -> str:
+        """Return where the window's files are in the run."""
+        return f"{MONITORING}/{window_name(datetime.fromisoformat(self.end))}"
+
+    @property
+    def evidence(self) -> str:
+        """Return the path of the window's evidence in the run."""
+        return f"{self.folder}.json"
+
+    @property
+    def report(self) -> str:
+        """Return the path of the window's report in the run."""
+        return f"{self.folder}/report.html"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reference that one task hands to the next; `Collected(**document)` reads it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringResult:
+    """What a window means; `cause` (performance or drift) is why retraining is asked for, None when it is not.
+
+    `figures` are those of the evidence (see `docs/monitoring.md`).
+    """
+
+    window: Collected
+    verdict: Verdict
+    cause: str | None
+    reasons: tuple[str, ...]
+    figures: Mapping[str, Json]
+
+    @property
+    def asks_retraining(self) -> bool:
+        """Tell whether a new model should be trained."""
+        return self.cause is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a small JSON object."""
+        return {
+            **self.window.to_json(),
+            "verdict": self.verdict.value,
+            "asks_retraining": self.asks_retraining,
+            "cause": self.cause,
+            "reasons": list(self.reasons),
+            "figures": dict(self.figures),
+            "evidence": self.window.evidence,
+            "report": self.window.report,
+        }
+
+
+def window_name(end: datetime) -> str:
+    """Return the name of the window that ends then: the date, and the time of day unless that is midnight."""
+    return f"{end:%Y-%m-%d}" if end.time() == time(0) else f"{end:%Y-%m-%dT%H%M}"
+
+
+def resolve_window(
+    spec: ModelSpec, data: DataSource, data_start: datetime | None = None, data_end: datetime | None = None
+) -> Window:
+    """Return the window to look at: unless told otherwise it ends with the newest data and has the spec's length.
+
+    Raises DataError when it would end before it starts, or there is no data.
+    """
+    end = data_end or data.newest()
+    start = data_start or end - spec.monitoring.window
+    if start >= end:
+        raise DataError(
+            f"the window would start {start:%Y-%m-%d %H:%M} and end {end:%Y-%m-%d %H:%M}",
+            where=spec.model,
+            next_step="choose a data_start before data_end.",
+        )
+    return Window(start, end)
+
+
+def monitor_window(
+    spec: ModelSpec,
+    window: Window,
+    *,
+    as_of: datetime,
+    registry: Registry,
+    predictions: PredictionLog,
+    data: DataSource,
+    reports: Reports,
+    notifier: Notifier,
+    clock: Clock,
+) -> MonitoringResult | None:
+    """Collect, publish and report one window; None when there is no champion to watch. Raises as the three steps do."""
+    collected = collect(spec, window, as_of=as_of, registry=registry, predictions=predictions, data=data)
+    if collected is None:
+        return None
+    result = publish(spec, collected, registry=registry, notifier=notifier, clock=clock)
+    report(spec, collected, registry=registry, reports=reports)
+    return result
+
+
+def collect(
+    spec: ModelSpec,
+    window: Window,
+    *,
+    as_of: datetime,
+    registry: Registry,
+    predictions: PredictionLog,
+    data: DataSource,
+) -> Collected | None:
+    """Measure the window with the labels known at `as_of`; store figures, profiles and a sample of its rows.
+
+    Returns None when there is no champion. Raises DataError when production answered nothing in the window.
+    """
+    champion = registry.by_alias(spec.model, CHAMPION)
+    if champion is None:
+        return None
+    reference = stored_frame(registry, champion.run_id, REFERENCE)
+    columns = columns_of(spec, reference, label=spec.task.label)
+    answers = typed(production_answers(spec, predictions.read(spec.model, window), window), columns)
+    labels = known_labels(spec, data, window, as_of)
+    current = answers.assign(**{spec.task.label: answers["key"].map(labels)})
+    own = current[current["version"] == champion.version]
+
+    profiles = _profiles(columns, reference=typed(reference, columns), current=current, own=own)
+    figures = _figures(spec, columns, profiles, reference=typed(reference, columns), current=current, own=own)
+    start, end = window.start.isoformat(), window.end.isoformat()
+    collected = Collected(spec.model, champion.version, champion.run_id, start, end, as_of.isoformat())
+    registry.put_json(champion.run_id, f"{collected.folder}/figures.json", figures.to_json())
+    registry.put_json(champion.run_id, f"{collected.folder}/profiles.json", _profiles_json(profiles))
+    _store_sample(spec, own if len(own) else current, reference, collected, registry)
+    return collected
+
+
+def report(spec: ModelSpec, collected: Collected, *, registry: Registry, reports: Reports) -> str:
+    """Make the report that people read about the stored sample; returns its path in the champion's run."""
+    reference = stored_frame(registry, collected.run_id, REFERENCE)
+    current = stored_frame(registry, collected.run_id, f"{collected.folder}/current.parquet")
+    columns = columns_of(spec, reference, label=spec.task.label if spec.task.label in current else None)
+    before = report_rows(typed(reference, columns), columns, limit=spec.monitoring.report_rows)
+    with tempfile.TemporaryDirectory(prefix="taxiway-report-") as directory:
+        html, document = Path(directory) / "report.html", Path(directory) / "report.json"
+        reports.write(before, current, columns=columns, html=html, document=document)
+        registry.put_file(collected.run_id, f"{collected.folder}/report.json", document)
+        registry.put_file(collected.run_id, collected.report, html)
+    return collected.report
+
+
+def publish(
+    spec: ModelSpec, collected: Collected, *, registry: Registry, notifier: Notifier, clock: Clock
+) -> MonitoringResult:
+    """Judge the stored figures, keep the evidence, show the figures in MLflow and tell the owners of an alert.
+
+    A repeat that finds what was found before tells nobody again.
+    """
+    figures = WindowFigures.from_json(registry.get_json(collected.run_id, f"{collected.folder}/figures.json"))
+    policy = policy_of(spec)
+    assessment = assess(figures, policy)
+    summary = _summary(figures, assessment, policy)
+    subject = {name: str(value) for name, value in collected.to_json().items()}
+    evidence = Evidence("monitoring", assessment.verdict, clock.now(), assessment.reasons, subject, summary)
+    if assessment.alert and _said_before(registry, collected) != assessment.reasons:
+        notifier.notify(_alert(collected, assessment))
+    registry.log_metrics(collected.run_id, _metrics(summary))
+    registry.put_json(collected.run_id, collected.evidence, evidence.to_json())
+    cause = assessment.asks[0] if assessment.asks else None
+    return MonitoringResult(collected, assessment.verdict, cause, assessment.reasons, summary)
+
+
+def policy_of(spec: ModelSpec) -> MonitoringPolicy:
+    """Return the spec's rules for a window."""
+    drift, performance = spec.monitoring.drift, spec.monitoring.performance
+    return MonitoringPolicy(
+        metric=performance.metric,
+        max_drop=performance.max_drop,
+        min_labels=performance.min_labels,
+        column_psi=drift.column,
+        drifted_share=drift.share,
+        prediction_psi=drift.prediction,
+        max_missing=spec.data.checks.max_missing,
+        retrain_on=frozenset(spec.retraining.on),
+    )
+
+
+def _profiles(columns: Columns, *, reference: pd.DataFrame, current: pd.DataFrame, own: pd.DataFrame) -> _Profiles:
+    """Profile every column in reference and window; predictions are compared for the champion's own answers only."""
+    found = {}
+    for name in (*columns.numerical, *columns.categorical):
+        before = reference[name].to_numpy()
+        now = (own if name == PREDICTION else current)[name].to_numpy()
+        bins = bins_of(before)
+        found[name] = (profile(before, bins), profile(now, bins))
+    return found
+
+
+def _figures(
+    spec: ModelSpec,
+    columns: Columns,
+    profiles: _Profiles,
+    *,
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    own: pd.DataFrame,
+) -> WindowFigures:
+    known = own[own[spec.task.label].notna() & own[PREDICTION].notna()]
+    return WindowFigures(
+        predictions=len(current),
+        answered=len(own),
+        labelled=len(known),
+        columns={
+            name: _column(pair, _out_of_range(spec, name, current))
+            for name, pair in profiles.items()
+            if name != PREDICTION
+        },
+        prediction=_column(profiles[PREDICTION]) if len(own) else None,
+        metric=_score(spec, columns, known),
+        reference_metric=_score(spec, columns, reference),
+    )
+
+
+def _column(pair: tuple[Profile, Profile], out_of_range: float = 0.0) -> ColumnFigures:
+    before, now = pair
+    figures = (psi(before.counts, now.counts), now.missing, before.missing, out_of_range)
+    return ColumnFigures(*(round(figure, 6) for figure in figures))
+
+
+def _out_of_range(spec: ModelSpec, name: str, rows: pd.DataFrame) -> float:
+    if name not in spec.data.checks.ranges:
+        return 0.0
+    values = rows[name].dropna()
+    return float((~values.between(*spec.data.checks.ranges[name])).mean()) if len(values) else 0.0
+
+
+def _score(spec: ModelSpec, columns: Columns, rows: pd.DataFrame) -> float | None:
+    """Return the monitored metric of labelled rows, None where they do not define it."""
+    if rows.empty:
+        return None
+    labels = plain_labels(rows[spec.task.label], columns.kind).to_numpy()
+    predictions = rows[ANSWER].tolist()
+    return finite(
+        compute(columns.kind, spec.monitoring.performance.metric, labels, predictions, classes=columns.classes)
+    )
+
+
+def _profiles_json(profiles: _Profiles) -> dict[str, Any]:
+    return {
+        name: {"bins": list(before.bins.labels), "reference": before.to_json(), "current": now.to_json()}
+        for name, (before, now) in profiles.items()
+    }
+
+
+def _store_sample(
+    spec: ModelSpec, rows: pd.DataFrame, reference: pd.DataFrame, collected: Collected, registry: Registry
+) -> None:
+    """Store the rows of the report; with labels when enough of them are known and they differ."""
+    labels = rows[spec.task.label]
+    usable = labels.notna().mean() >= _LABELLED_ENOUGH and labels.nunique() > 1
+    columns = columns_of(spec, reference, label=spec.task.label if usable else None)
+    with tempfile.TemporaryDirectory(prefix="taxiway-sample-") as directory:
+        path = Path(directory) / "current.parquet"
+        report_rows(rows, columns, limit=spec.monitoring.report_rows).to_parquet(path, index=False)
+        registry.put_file(collected.run_id, f"{collected.folder}/current.parquet", path)
+
+
+def _summary(figures: WindowFigures, assessment: Assessment, policy: MonitoringPolicy) -> dict[str, Json]:
+    drifted = figures.drifted(policy.column_psi)
+    return {
+        "predictions": figures.predictions,
+        "answered": figures.answered,
+        "labelled": figures.labelled,
+        "coverage": round(figures.coverage, 4),
+        "psi": {name: column.psi for name, column in figures.columns.items()},
+        "drifted": list(drifted),
+        "drifted_share": round(len(drifted) / max(len(figures.columns), 1), 4),
+        "prediction_psi": figures.prediction.psi if figures.prediction else None,
+        "metric": policy.metric,
+        "value": figures.metric,
+        "reference": figures.reference_metric,
+        "quality": assessment.quality.verdict.value,
+        "drift": assessment.drift.verdict.value,
+        "performance": assessment.performance.verdict.value,
+        "asks_retraining": assessment.asks_retraining,
+        "asks": list(assessment.asks),
+    }
+
+
+def _metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    shown = ("predictions", "labelled", "coverage", "drifted_share", "prediction_psi")
+    figures = {**{name: summary[name] for name in shown}, summary["metric"]: summary["value"]}
+    return {f"monitoring_{name}": float(value) for name, value in figures.items() if value is not None}
+
+
+def _said_before(registry: Registry, collected: Collected) -> tuple[str, ...] | None:
+    try:
+        return Evidence.from_json(registry.get_json(collected.run_id, collected.evidence)).reasons
+    except NotFoundError:
+        return None
+
+
+def _alert(collected: Collected, assessment: Assessment) -> Notification:
+    request = f" Asks for retraining ({', '.join(assessment.asks)})." if assessment.asks else ""
+    title = f"{collected.model} version {collected.version}: {assessment.verdict.value} until {collected.end[:10]}"
+    text = f"{'; '.join(assessment.reasons)}.{request} Report: {collected.report}"
+    return Notification(collected.model, "monitoring_alert", title, text)

@@ -1,0 +1,134 @@
+"""The rows of a monitored window: what production answered, joined with late labels, in types that can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from taxiway.domain.values import Window
+from taxiway.errors import DataError
+from taxiway.ports import DataSource
+from taxiway.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTION, ANSWER = "prediction", "answer"
+_PRODUCTION_ROLES = ("champion", "canary")
+_SEED = 2013
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What the columns of a monitored frame mean (a `ports.ReportColumns`).
+
+    `label` is None when the rows have none. `classes` are the sorted labels of the reference (multiclass only).
+    """
+
+    numerical: tuple[str, ...]
+    categorical: tuple[str, ...]
+    label: str | None
+    kind: str
+    drift_threshold: float
+    prediction: str = PREDICTION
+    classes: tuple[Any, ...] | None = None
+
+
+def columns_of(spec: ModelSpec, reference: pd.DataFrame, *, label: str | None) -> Columns:
+    """Tell numbers from categories by the reference's types; predicted classes are categories."""
+    import pandas as pd
+
+    types, kind = reference.dtypes, spec.task.kind
+    numerical = [
+        name
+        for name in spec.data.features
+        if pd.api.types.is_numeric_dtype(types[name]) and not pd.api.types.is_bool_dtype(types[name])
+    ]
+    categorical = [name for name in spec.data.features if name not in numerical]
+    (categorical if kind == "multiclass" else numerical).append(PREDICTION)
+    classes = tuple(sorted(reference[spec.task.label].unique())) if kind == "multiclass" else None
+    return Columns(
+        tuple(numerical), tuple(categorical), label, kind, spec.monitoring.drift.column, PREDICTION, classes
+    )
+
+
+def production_answers(spec: ModelSpec, log: pd.DataFrame, window: Window) -> pd.DataFrame:
+    """Return what callers got, one row per key: the newest answer of champion or canary, never the shadow's.
+
+    Raises DataError when there is none.
+    """
+    answers = log[log["role"].isin(_PRODUCTION_ROLES)]
+    if answers.empty:
+        raise DataError(
+            f"production answered nothing from {window}",
+            where=f"{spec.model}, prediction log of {spec.environments.production}",
+            next_step="choose a window with traffic (data_start, data_end), or send requests with key and timestamp.",
+        )
+    newest = answers.assign(key=answers["key"].astype(str)).sort_values(["logged_at", "request_id"], kind="stable")
+    return newest.drop_duplicates("key", keep="last").sort_values(["event_time", "key"], ignore_index=True)
+
+
+def known_labels(spec: ModelSpec, data: DataSource, window: Window, as_of: datetime) -> pd.Series[Any]:
+    """Return the labels that were known at `as_of`, by key (as text)."""
+    import pandas as pd
+
+    task = spec.task
+    rows = data.read(window, [task.key, task.timestamp, task.label])
+    due = pd.to_datetime(rows[task.timestamp], utc=True) + task.label_delay <= as_of
+    known = rows[due & rows[task.label].notna()].drop_duplicates(task.key, keep="last")
+    return pd.Series(known[task.label].to_numpy(), index=known[task.key].astype(str).to_numpy(), name=task.label)
+
+
+def typed(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+    """Return the frame with every monitored column: numbers as float64, categories as text or None.
+
+    A column that the caller did not send, and text in a numeric one, is missing. `answer` keeps the predictions as
+    they came; `prediction` holds one value per row, the most probable class where they are class probabilities.
+    """
+    import pandas as pd
+
+    predicted = frame[columns.prediction]
+    values: dict[str, Any] = {ANSWER: predicted}
+    for name in (*columns.numerical, *columns.categorical):
+        found = frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
+        if name == columns.prediction:
+            found = _one_value(found, columns)
+        if name in columns.numerical:
+            values[name] = pd.to_numeric(found, errors="coerce").astype("float64")
+        else:
+            values[name] = found.astype(object).where(found.notna(), None).map(str, na_action="ignore")
+    return frame.assign(**values)
+
+
+def report_rows(rows: pd.DataFrame, columns: Columns, *, limit: int) -> pd.DataFrame:
+    """Return at most `limit` rows, the same ones every time, with the columns that a report needs.
+
+    With a label, rows without label or prediction are left out, and labels are int64, text or (regression) float64.
+    """
+    kept = [*columns.numerical, *columns.categorical]
+    if columns.label is not None:
+        rows = rows[rows[columns.label].notna() & rows[columns.prediction].notna()]
+        rows = rows.assign(**{columns.label: plain_labels(rows[columns.label], columns.kind)})
+        kept.append(columns.label)
+    sampled = rows.sample(limit, random_state=_SEED).sort_index() if len(rows) > limit else rows
+    return sampled[kept].reset_index(drop=True)
+
+
+def plain_labels(labels: pd.Series[Any], kind: str) -> pd.Series[Any]:
+    """Return known labels in their own type again: a join with unlabelled rows made integers floats or objects."""
+    if kind == "regression":
+        return labels.astype("float64")
+    text = labels.dtype == object and len(labels) > 0 and isinstance(labels.iloc[0], str)
+    return labels if text else labels.astype("int64")
+
+
+def _one_value(predictions: pd.Series[Any], columns: Columns) -> pd.Series[Any]:
+    import numpy as np
+    import pandas as pd
+
+    probabilities = len(predictions) > 0 and isinstance(predictions.iloc[0], list | tuple | np.ndarray)
+    if columns.classes is None or not probabilities:
+        return predictions
+    best = np.stack([np.asarray(row, dtype=float) for row in predictions]).argmax(axis=1)
+    return pd.Series(np.asarray(columns.classes, dtype=object)[best], index=predictions.index)

@@ -1,0 +1,192 @@
+"""Keeps one program running: starts it, sees when it is ready, starts it again when it dies, stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from taxiway.errors import SettingsError
+from taxiway.supervisor.probing import Prober
+from taxiway.supervisor.processes import sweep_orphans
+from taxiway.supervisor.programs import Program
+from taxiway.supervisor.state import ProgramState
+
+MAX_DEATHS = 5
+DEATHS_WINDOW = 60.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_LOG_LIMIT = 20 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_logger = logging.getLogger(__name__)
+
+
+class Registrar:
+    """Knows the pids that are kept, and lets nobody start a process while orphans are swept."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self.changing = asyncio.Lock()
+        self.pids: set[int] = set()
+
+    async def clear_after(self, pid: int) -> None:
+        """Kill what a dead program left behind: its group, and descendants that went elsewhere."""
+        async with self.changing:
+            self.pids.discard(pid)
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            await asyncio.to_thread(sweep_orphans, self._home, frozenset(self.pids))
+
+
+class Keeper:
+    """Runs one program until `stop`; `report` hears of every change of its state."""
+
+    def __init__(
+        self, program: Program, log: Path, *, registrar: Registrar, prober: Prober, report: Callable[[ProgramState], None]
+    ) -> None:
+        self.program = program
+        self.ready = asyncio.Event()
+        self._log = log
+        self._registrar = registrar
+        self._prober = prober
+        self._report = report
+        self._state = ProgramState()
+        self._process: asyncio.subprocess.Process | None = None
+        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self._stopping = False
+
+    async def run(self, after: list[Keeper]) -> None:
+        """Keep the program running; raises SettingsError when it cannot be brought up the first time."""
+        self._show(phase="waiting", detail=", ".join(keeper.program.name for keeper in after))
+        for keeper in after:
+            await keeper.ready.wait()
+        while not self._stopping:
+            code = await self._run_once()
+            if self._stopping or (self.program.probe is None and code == 0):
+                return
+            await self._died(code)
+
+    async def stop(self) -> None:
+        """Stop the program and everything it started: TERM, after its grace KILL."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        self._show(phase="down", detail="stopping")
+        with suppress(ProcessLookupError):
+            process.terminate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), self.program.grace)
+        await self._registrar.clear_after(process.pid)
+        await process.wait()
+        self._show(phase="stopped", detail="", pid=None)
+
+    async def _run_once(self) -> int:
+        started, since = time.monotonic(), datetime.now(UTC)
+        self._process = process = await self._start()
+        self._show(phase="starting", pid=process.pid, detail="")
+        ended = asyncio.create_task(process.wait())
+        ready = asyncio.create_task(self._becomes_ready(since, started))
+        try:
+            code = await ended
+        finally:
+            ready.cancel()
+        if self.program.stamp and code == 0:
+            self.program.stamp.touch()
+            self._is_ready(time.monotonic() - started)
+        return code
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        rotate(self._log)
+        async with self._registrar.changing:
+            with self._log.open("ab") as log:
+                process = await asyncio.create_subprocess_exec(
+                    *self.program.command,
+                    env=dict(self.program.environment),
+                    cwd=self.program.environment["TAXIWAY_HOME"],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=None if self.program.outlives else _die_with_parent,
+                )
+            self._registrar.pids.add(process.pid)
+        return process
+
+    async def _becomes_ready(self, since: datetime, started: float) -> None:
+        if self.program.probe is None:
+            return
+        await self._prober.wait_until_ready(self.program.probe, since)
+        self._is_ready(time.monotonic() - started)
+
+    def _is_ready(self, seconds: float) -> None:
+        _logger.info("%s is ready after %.1f s", self.program.name, seconds)
+        self._show(phase="done" if self.program.probe is None else "ready", seconds=round(seconds, 1))
+        self.ready.set()
+
+    async def _died(self, code: int) -> None:
+        """Clear up, then wait before the next start: longer from death to death within a minute."""
+        if self._process is not None:
+            await self._registrar.clear_after(self._process.pid)
+        now = time.monotonic()
+        self._deaths.append(now)
+        recent = sum(now - death < DEATHS_WINDOW for death in self._deaths)
+        reason = f"died ({describe_exit(code)})"
+        if recent >= MAX_DEATHS or self.program.probe is None:
+            self._give_up_unless_it_ran(reason)
+        pause = _LONGEST_PAUSE if recent >= MAX_DEATHS else _FIRST_PAUSE * 2 ** (recent - 1)
+        _logger.warning("%s %s; next start in %g s", self.program.name, reason, pause)
+        self._show(phase="down", pid=None, restarts=self._state.restarts + 1, detail=f"{reason}, starts in {pause:g} s")
+        await asyncio.sleep(pause)
+
+    def _give_up_unless_it_ran(self, reason: str) -> None:
+        times = "" if self.program.probe is None else f" {MAX_DEATHS} times within a minute"
+        message = f"{self.program.name} {reason}{times}: {last_line(self._log)}"
+        _logger.error("%s; see %s", message, self._log)
+        if not self.ready.is_set():
+            raise SettingsError(message, where=str(self._log), next_step="read the log, then `taxiway up` again.")
+
+    def _show(self, **changes: object) -> None:
+        self._state = replace(self._state, **changes)  # type: ignore[arg-type]
+        self._report(self._state)
+
+
+def rotate(log: Path) -> None:
+    """Move a log that has grown too large out of the way; one old file is kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > _LOG_LIMIT:
+        log.replace(log.with_name(f"{log.name}.1"))
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it wrote nothing to its log"
+
+
+def describe_exit(code: int) -> str:
+    """Name an exit code or the signal behind it."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _die_with_parent() -> None:
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

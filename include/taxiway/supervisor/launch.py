@@ -1,0 +1,113 @@
+"""Starts the supervisor in this process or in the background, and stops it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from taxiway.errors import SettingsError
+from taxiway.supervisor.display import StartDisplay
+from taxiway.supervisor.installation import Installation
+from taxiway.supervisor.keeper import last_line, rotate
+from taxiway.supervisor.processes import sweep
+from taxiway.supervisor.runner import supervise
+from taxiway.supervisor.state import SupervisorState, is_supervised, read_state
+
+SUPERVISOR = "supervisor"
+START_LIMIT = 600.0
+_STOP_LIMIT = 90.0
+_POLL = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `stop` found: whether a supervisor ran, and how many processes had to be ended besides."""
+
+    supervised: bool
+    swept: int
+
+
+def log_events(installation: Installation) -> None:
+    """Write what the supervisor does to `logs/supervisor.log`."""
+    log = installation.log(SUPERVISOR)
+    rotate(log)
+    handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("taxiway.supervisor")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def start_detached(installation: Installation, inherited: Mapping[str, str], display: StartDisplay) -> None:
+    """Start a supervisor of its own session and return once everything is ready.
+
+    Raises SettingsError with the supervisor's reason when it gives up or takes longer than START_LIMIT.
+    """
+    log = installation.log(SUPERVISOR)
+    rotate(log)
+    with log.open("ab") as output:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "taxiway.supervisor", "--home", str(installation.home)],
+            cwd="/",
+            env=dict(inherited),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        exited = supervisor.poll() is not None
+        state = read_state(installation.run)
+        if state is not None and state.pid == supervisor.pid:
+            display.show(state)
+            if state.phase == "running":
+                return
+        if exited:
+            raise SettingsError(_reason(installation, state, supervisor.pid), where=str(log))
+        time.sleep(_POLL)
+    stop(installation)
+    raise SettingsError(f"Taxiway was not up after {START_LIMIT:g} s, and was stopped", where=str(log))
+
+
+def start_attached(installation: Installation, inherited: Mapping[str, str], display: StartDisplay) -> None:
+    """Supervise in this process until a signal; raises what `supervise` raises."""
+    log_events(installation)
+    supervise(installation, inherited, display.show)
+
+
+def stop(installation: Installation) -> Stopped:
+    """Stop the supervisor and sweep whatever is left; nothing happens when nothing runs."""
+    supervised = is_supervised(installation.run)
+    state = read_state(installation.run)
+    if supervised and state is not None:
+        _terminate(installation, state.pid)
+    return Stopped(supervised, sweep(installation.home))
+
+
+def _terminate(installation: Installation, pid: int) -> None:
+    """Ask the supervisor to stop, wait for its lock, and kill it when it does not let go."""
+    try:
+        supervisor = psutil.Process(pid)
+        supervisor.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_LIMIT
+        while is_supervised(installation.run):
+            if time.monotonic() > deadline:
+                supervisor.kill()
+                return
+            time.sleep(_POLL)
+    except psutil.NoSuchProcess:
+        return  # it has ended by itself
+
+
+def _reason(installation: Installation, state: SupervisorState | None, pid: int) -> str:
+    if state is not None and state.pid == pid and state.error:
+        return state.error
+    return f"the supervisor ended at once: {last_line(installation.log(SUPERVISOR))}"
