@@ -12,6 +12,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, get_current_context, tas
 from airflow.sdk.exceptions import AirflowSkipException
 
 from taxiway.bootstrap import services
+from taxiway.domain.values import CHAMPION
 from taxiway.orchestration.model_dags import build_all, dag_arguments
 from taxiway.orchestration.params import monitoring_params
 from taxiway.orchestration.starts import start_run
@@ -28,6 +29,8 @@ def collect(model: str) -> Json:
     from taxiway.stages.monitor import resolve_window
 
     s, spec = services(), services().spec(model)
+    if s.registry.by_alias(model, CHAMPION) is None:
+        raise AirflowSkipException(f"{model} has no champion yet: there is nothing to watch")
     data = s.data(spec)
     window = resolve_window(spec, data, *_bounds(data))
     predictions = s.predictions(spec.environments.production)

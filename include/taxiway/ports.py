@@ -153,7 +153,7 @@ class Reports(Protocol):
 
 
 class ReportColumns(Protocol):
-    """Which columns of the two frames mean what (label may be None: not known yet)."""
+    """Which columns of the two frames mean what (label None: not known yet); drift is a PSI of the threshold or more."""
 
     @property
     def numerical(self) -> Sequence[str]: ...
@@ -165,6 +165,8 @@ class ReportColumns(Protocol):
     def label(self) -> str | None: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def drift_threshold(self) -> float: ...
 
 
 class Notifier(Protocol):

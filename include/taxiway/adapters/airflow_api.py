@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +27,7 @@ class AirflowApi:
         self.url = url.rstrip("/")
         self._credentials = {"username": username, "password": password}
         self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=httpx.HTTPTransport(retries=1))
+        weakref.finalize(self, self._http.close)
         self._token = ""
 
     # Runs

@@ -19,14 +19,14 @@ from taxiway.ports import Clock
 BUILD_TAG = "taxiway.build_id"
 MODEL_PATH = "model"
 _TRANSFERS = 4
-_PAGE = 200
 
 
 class MlflowRegistry:
     """Builds and candidates in one MLflow server with an artifact proxy; safe to share between threads."""
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None, page_size: int = 200) -> None:
         self._rest = MlflowRest(url)
+        self._page_size = page_size
         self._clock = clock or SystemClock()
         self._roots: dict[str, str] = {}
 
@@ -217,7 +217,7 @@ class MlflowRegistry:
                 "model-versions/search",
                 filter=query,
                 order_by="version_number DESC",
-                max_results=_PAGE,
+                max_results=self._page_size,
                 page_token=token,
             )
             versions += page.get("model_versions", [])

@@ -6,6 +6,7 @@ mlflow itself is not imported: a REST call costs a tenth of the CPU time of impo
 from __future__ import annotations
 
 import uuid
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class MlflowRest:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=httpx.HTTPTransport(retries=1))
+        weakref.finalize(self, self._http.close)
 
     def get(self, path: str, *, allow: str = "", **params: str | int) -> dict[str, Any]:
         """Call a reading endpoint, such as `runs/get`; empty when MLflow answers with the error code `allow`.

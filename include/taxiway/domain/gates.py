@@ -9,7 +9,7 @@ for and nobody measured is an `error`; what the rows do not define is `inconclus
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from taxiway.domain.evidence import Json, Verdict, worst
@@ -182,7 +182,7 @@ def _compare(interval: Interval, margin: float, *, higher: bool) -> tuple[Verdic
 def _bounds(interval: Interval, confidence: float) -> str:
     days = f"{interval.blocks} day" + ("" if interval.blocks == 1 else "s")
     if not (math.isfinite(interval.lower) and math.isfinite(interval.upper)):
-        return f"which {days} are too few to bound"
+        return f"no bounds from {days}"
     return (
         f"at least {interval.lower:+.4f} and at most {interval.upper:+.4f} "
         f"(each with {confidence * 100:g} % confidence, {days})"
@@ -196,15 +196,22 @@ def _slices(policy: SlicePolicy, figures: Sequence[SliceFigure] | None) -> Check
     judged = [figure for figure in figures if figure.rows >= policy.min_rows]
     outside = [figure for figure in judged if _is_outside(figure.value, policy)]
     undefined = [figure for figure in judged if math.isnan(figure.value)]
-    limits = _limits_text(policy)
     if outside:
-        verdict, reason = Verdict.FAILED, f"{len(outside)} of {len(judged)} groups miss {limits}: {_list(outside)}"
+        verdict = Verdict.FAILED
+        reason = f"{name} misses {_limits_text(policy)} in {len(outside)} of {len(judged)} judged groups: " + ", ".join(
+            f"{_group(each)} {each.value:.4f}" for each in outside
+        )
     elif undefined:
-        verdict, reason = Verdict.INCONCLUSIVE, f"{policy.metric} is not defined in {_list(undefined)}"
+        verdict = Verdict.INCONCLUSIVE
+        reason = f"{policy.metric} is not defined in {', '.join(_group(each) for each in undefined)}"
     elif judged:
-        verdict, reason = Verdict.PASSED, f"{name}: all {len(judged)} judged groups keep {limits}"
+        verdict, reason = Verdict.PASSED, f"{name} keeps {_limits_text(policy)} in all judged groups ({len(judged)})"
     else:
         verdict, reason = Verdict.PASSED, f"{name}: no group has {policy.min_rows} rows, so none was judged"
+    return Check(name, verdict, reason, _slice_figures(policy, figures))
+
+
+def _slice_figures(policy: SlicePolicy, figures: Sequence[SliceFigure]) -> dict[str, Json]:
     groups: list[Json] = [
         {
             "group": dict(figure.group),
@@ -214,12 +221,7 @@ def _slices(policy: SlicePolicy, figures: Sequence[SliceFigure] | None) -> Check
         }
         for figure in figures
     ]
-    return Check(
-        name,
-        verdict,
-        reason,
-        {"minimum": policy.min, "maximum": policy.max, "min_rows": policy.min_rows, "groups": groups},
-    )
+    return {"minimum": policy.min, "maximum": policy.max, "min_rows": policy.min_rows, "groups": groups}
 
 
 def _is_outside(value: float, policy: SlicePolicy) -> bool:
@@ -231,12 +233,8 @@ def _limits_text(policy: SlicePolicy) -> str:
     return " and ".join(f"{name} {limit:.3f}" for name, limit in limits if limit is not None)
 
 
-def _list(figures: Iterable[SliceFigure]) -> str:
-    return ", ".join(
-        f"{' '.join(f'{column}={value}' for column, value in figure.group.items())} "
-        f"{figure.value:.3f} ({figure.rows} rows)"
-        for figure in figures
-    )
+def _group(figure: SliceFigure) -> str:
+    return f"{' '.join(f'{column}={value}' for column, value in figure.group.items())} ({figure.rows} rows)"
 
 
 def _apart(value: float, other: float) -> tuple[str, str]:

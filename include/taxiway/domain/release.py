@@ -30,22 +30,19 @@ def approval_statement(
     approved_by: str,
     at: datetime,
     *,
-    lock_digest: str | None = None,
+    lock_digest: str,
 ) -> dict[str, Json]:
-    """Return the statement that lets an environment serve exactly this model.
-
-    With `lock_digest` it binds the packages that the model runs with as well.
-    """
-    statement: dict[str, Json] = {
+    """Return the statement that lets an environment serve exactly this model with exactly these packages."""
+    return {
         "kind": "approval",
         "model": model,
         "version": version,
         "digest": digest,
+        "lock_digest": lock_digest,
         "environment": environment,
         "approved_by": approved_by,
         "approved_at": at.isoformat(),
     }
-    return statement if lock_digest is None else {**statement, "lock_digest": lock_digest}
 
 
 def check_approval(statement: Mapping[str, Any], release: Release, environment: str) -> None:
@@ -55,10 +52,9 @@ def check_approval(statement: Mapping[str, Any], release: Release, environment: 
         "model": release.model,
         "version": release.version,
         "digest": release.digest,
+        "lock_digest": release.lock_digest,
         "environment": environment,
     }
-    if "lock_digest" in statement:
-        expected["lock_digest"] = release.lock_digest
     for name, value in expected.items():
         if name not in statement or statement[name] != value:
             raise IntegrityError(

@@ -33,7 +33,7 @@ class Phase(StrEnum):
     CANARY = "canary"
     """The challenger answers a share of the requests."""
     WAITING = "waiting"
-    """The figures do not decide; traffic stays as it is until a person does."""
+    """The figures do not decide: traffic stays as it is, and is watched, until a person does."""
     PROMOTING = "promoting"
     """All traffic is moving to the challenger."""
     PROMOTED = "promoted"
@@ -263,7 +263,7 @@ def analyse(
 
 
 _NEXT_STEP = frozenset({Event.SHADOW_DUE, Event.CANARY_DUE})
-_MOVED = frozenset({Phase.SHADOW, Phase.CANARY, Phase.PROMOTING})
+_MOVED = frozenset({Phase.SHADOW, Phase.CANARY, Phase.WAITING, Phase.PROMOTING})
 _NOTHING = VersionObservation(0, 0, 0, 0.0, 0.0, None)
 
 _Outcome: TypeAlias = tuple[Event | None, str]
@@ -278,19 +278,17 @@ def _event(state: State, observation: Observation, now: datetime) -> _Outcome:
         back = state.plan.champion is None or status.plan == desired_traffic(state)
         return (Event.SWITCHED, state.reason) if back else (None, state.reason)
     challenger = {version.version: version for version in status.versions}.get(state.plan.challenger)
+    if challenger is None and state.phase is not Phase.DEPLOYING:
+        return Event.FAILED, f"version {state.plan.challenger} is no longer deployed"
     if challenger is not None and challenger.state == "failed":
         return Event.FAILED, f"version {state.plan.challenger} failed: {challenger.detail}"
     ready = challenger is not None and challenger.state == "ready"
-    match state.phase:
-        case Phase.DEPLOYING:
-            return _due(state, "it is ready") if ready else (None, state.reason)
-        case Phase.PROMOTING:
-            switched = ready and status.plan == desired_traffic(state)
-            return (Event.SWITCHED, state.reason) if switched else (None, state.reason)
-        case Phase.WAITING:
-            return _answered(state, observation.answer)
-        case _:
-            return _analysed(state, observation, now)
+    if state.phase is Phase.DEPLOYING:
+        return _due(state, "it is ready") if ready else (None, state.reason)
+    if state.phase is Phase.PROMOTING:
+        switched = ready and status.plan == desired_traffic(state)
+        return (Event.SWITCHED, state.reason) if switched else (None, state.reason)
+    return _analysed(state, observation, now)
 
 
 def _due(state: State, reason: str) -> _Outcome:
@@ -311,6 +309,8 @@ def _analysed(state: State, observation: Observation, now: datetime) -> _Outcome
     verdict, reason = analyse(state.plan.analysis, step, observation.champion, observation.challenger)
     if verdict is Verdict.FAILED:
         return Event.FAILED, reason
+    if state.phase is Phase.WAITING:
+        return _answered(state, observation.answer)
     if verdict is None or now - state.since < step.duration:
         return None, reason
     return _due(state, reason) if verdict is Verdict.PASSED else (Event.UNDECIDED, reason)

@@ -82,6 +82,8 @@ def _from_csv(text: str) -> Rows:
 
 
 def _number(cell: str) -> int | float | str | None:
+    if "_" in cell:
+        return cell  # Python reads 1_000 as a number, nobody else does
     for kind in (int, float):
         try:
             return kind(cell)

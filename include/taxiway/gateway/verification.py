@@ -8,7 +8,7 @@ from pathlib import Path
 
 from taxiway.domain.release import check_approval
 from taxiway.domain.values import Release
-from taxiway.errors import IntegrityError
+from taxiway.errors import IntegrityError, NotFoundError
 from taxiway.ports import Registry, Verifier
 from taxiway.stages.digests import directory_digest, file_digest
 
@@ -37,14 +37,27 @@ class VersionFiles:
         return self.directory / "requirements.txt"
 
 
-def fetch(release: Release, files: VersionFiles, registry: Registry) -> None:
-    """Download the files of the release, replacing what is there; raises NotFoundError or RegistryUnavailable."""
+def fetch(release: Release, files: VersionFiles, registry: Registry) -> VersionFiles:
+    """Download the files of the release next to where they belong, for `install`.
+
+    Raises NotFoundError when the run has no model, IntegrityError when it is not signed, RegistryUnavailable.
+    """
+    fresh = VersionFiles(files.directory.with_name(f"{files.directory.name}.new"))
+    remove(fresh)
+    fresh.directory.mkdir(parents=True)
+    registry.get_directory(release.run_id, "model", fresh.model)
+    registry.get_file(release.run_id, "taxiway/requirements.txt", fresh.lock)
+    try:
+        registry.get_file(release.run_id, "taxiway/model.sig", fresh.signature)
+    except NotFoundError as error:
+        raise IntegrityError("the model is not signed", where=_name(release), next_step=_REDELIVER) from error
+    return fresh
+
+
+def install(fresh: VersionFiles, files: VersionFiles) -> None:
+    """Put fetched files where they belong, in place of what is there."""
     remove(files)
-    files.directory.mkdir(parents=True)
-    registry.get_directory(release.run_id, "model", files.model)
-    try_files = {"taxiway/model.sig": files.signature, "taxiway/requirements.txt": files.lock}
-    for path, destination in try_files.items():
-        registry.get_file(release.run_id, path, destination)
+    fresh.directory.rename(files.directory)
 
 
 def remove(files: VersionFiles) -> None:
@@ -52,15 +65,22 @@ def remove(files: VersionFiles) -> None:
     shutil.rmtree(files.directory, ignore_errors=True)
 
 
-def verify(release: Release, files: VersionFiles, environment: str, verifier: Verifier) -> None:
-    """Check approval, digest, signature and lock of files on this disk; raises IntegrityError."""
+def verify_approval(release: Release, environment: str, verifier: Verifier) -> None:
+    """Check that exactly this release is approved for the environment; raises IntegrityError."""
     check_approval(verifier.verify_statement(release.approval), release, environment)
-    where = f"{release.model} version {release.version} in {environment}"
+
+
+def verify_files(release: Release, files: VersionFiles, verifier: Verifier) -> None:
+    """Check digest, signature and lock of the files on this disk; raises IntegrityError."""
     found = directory_digest(files.model)
     if found != release.digest:
-        raise IntegrityError(f"the model has digest {found}, not {release.digest}", where=where, next_step=_REDELIVER)
+        what = f"the model has digest {found}, not {release.digest}"
+        raise IntegrityError(what, where=_name(release), next_step=_REDELIVER)
     verifier.verify_directory(files.model, files.signature)
-    lock = file_digest(files.lock)
-    if lock != release.lock_digest:
-        what = f"the lock has digest {lock}, not {release.lock_digest}"
-        raise IntegrityError(what, where=where, next_step=_REDELIVER)
+    if not files.lock.is_file() or file_digest(files.lock) != release.lock_digest:
+        what = f"the lock of the model's environment is not {release.lock_digest}"
+        raise IntegrityError(what, where=_name(release), next_step=_REDELIVER)
+
+
+def _name(release: Release) -> str:
+    return f"{release.model} version {release.version}"

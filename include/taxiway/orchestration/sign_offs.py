@@ -57,7 +57,7 @@ class SignOffTrigger(BaseTrigger):
     """Looks at the sign-offs until they decide, the deadline passes, or the delivery is superseded."""
 
     def __init__(self, *, model: str, version: int, deadline: str, poll_seconds: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
         self.version = version
         self.deadline = deadline

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 import traceback
@@ -57,8 +58,10 @@ def _arguments() -> argparse.Namespace:
 
 def _load(directory: Path) -> Any:
     sys.path.remove(str(Path(__file__).resolve().parent))  # a module `train` or `predict` is the model's own
+    sys.dont_write_bytecode = True  # the directory is signed: what its code imports must add no file
     from mlflow.pyfunc import load_model
 
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns at every call that has one column too many
     return load_model(str(directory))
 
 

@@ -146,6 +146,7 @@ def main() -> None:
     options = parser.parse_args()
 
     _end_with_parent(options.parent)
+    sys.dont_write_bytecode = True  # the model directory must stay as it was signed
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns at every request that has one column too many
     server, address = _listen(options.uds, options.port)
     scorer = Scorer(mlflow.pyfunc.load_model(str(options.model)), options.queue)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +52,7 @@ def _build(lock: Path, directory: Path, uv_cache: Path, timeout: timedelta) -> N
     _uv(install, uv_cache, lock, timeout)
 
 
-def _uv(command: list[str | Path], uv_cache: Path, lock: Path, timeout: timedelta) -> None:
+def _uv(command: Sequence[str | Path], uv_cache: Path, lock: Path, timeout: timedelta) -> None:
     environment = {**network_environment(), "UV_CACHE_DIR": str(uv_cache), "UV_NO_PROGRESS": "1"}
     try:
         done = subprocess.run(

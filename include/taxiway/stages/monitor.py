@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -171,20 +171,21 @@ def collect(
     champion = registry.by_alias(spec.model, CHAMPION)
     if champion is None:
         return None
-    reference = stored_frame(registry, champion.run_id, REFERENCE)
-    columns = columns_of(spec, reference, label=spec.task.label)
+    stored = stored_frame(registry, champion.run_id, REFERENCE)
+    columns = columns_of(spec, stored, label=spec.task.label)
+    reference = typed(stored, columns)
     answers = typed(production_answers(spec, predictions.read(spec.model, window), window), columns)
     labels = known_labels(spec, data, window, as_of)
     current = answers.assign(**{spec.task.label: answers["key"].map(labels)})
     own = current[current["version"] == champion.version]
 
-    profiles = _profiles(columns, reference=typed(reference, columns), current=current, own=own)
-    figures = _figures(spec, columns, profiles, reference=typed(reference, columns), current=current, own=own)
+    profiles = _profiles(columns, reference=reference, current=current, own=own)
+    figures = _figures(spec, columns, profiles, reference=reference, current=current, own=own)
     start, end = window.start.isoformat(), window.end.isoformat()
     collected = Collected(spec.model, champion.version, champion.run_id, start, end, as_of.isoformat())
     registry.put_json(champion.run_id, f"{collected.folder}/figures.json", figures.to_json())
     registry.put_json(champion.run_id, f"{collected.folder}/profiles.json", _profiles_json(profiles))
-    _store_sample(spec, own if len(own) else current, reference, collected, registry)
+    _store_sample(spec, columns, own if len(own) else current, collected, registry)
     return collected
 
 
@@ -306,12 +307,12 @@ def _profiles_json(profiles: _Profiles) -> dict[str, Any]:
 
 
 def _store_sample(
-    spec: ModelSpec, rows: pd.DataFrame, reference: pd.DataFrame, collected: Collected, registry: Registry
+    spec: ModelSpec, columns: Columns, rows: pd.DataFrame, collected: Collected, registry: Registry
 ) -> None:
     """Store the rows of the report; with labels when enough of them are known and they differ."""
     labels = rows[spec.task.label]
     usable = labels.notna().mean() >= _LABELLED_ENOUGH and labels.nunique() > 1
-    columns = columns_of(spec, reference, label=spec.task.label if usable else None)
+    columns = replace(columns, label=columns.label if usable else None)
     with tempfile.TemporaryDirectory(prefix="taxiway-sample-") as directory:
         path = Path(directory) / "current.parquet"
         report_rows(rows, columns, limit=spec.monitoring.report_rows).to_parquet(path, index=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import xml.etree.ElementTree as ET  # noqa: S405 (pytest's own report; a bomb in it only hurts the task that reads it)
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class RepositoryTests:
         checkout, environment = self._prepared()
         module, function = checkout.entry.split(":")
         script = f"import importlib; assert callable(getattr(importlib.import_module({module!r}), {function!r}))"
-        commands = {
+        commands: dict[str, list[str | Path]] = {
             "compile": [environment.python, "-m", "compileall", "-q", checkout.path],
             "import": [environment.python, "-c", script],
         }
@@ -70,7 +70,7 @@ class RepositoryTests:
         checkout = checkout_of(self.spec, self.build, self.git, self.cache)
         return checkout, environment_of(self.spec, self.build, git=self.git, cache=self.cache)
 
-    def _run(self, command: list[str | Path], checkout: Checkout, env: Mapping[str, str] | None = None) -> Outcome:
+    def _run(self, command: Sequence[str | Path], checkout: Checkout, env: Mapping[str, str] | None = None) -> Outcome:
         extra = {"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
         return run(command, cwd=checkout.path, limits=limits_for(self.spec, "test"), extra_env=extra)
 

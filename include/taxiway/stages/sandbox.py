@@ -10,12 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
-_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TAXIWAY_SUPERVISED")
 
 
@@ -75,10 +76,10 @@ def run(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: _limit(limits),
         )
         limit = None
         try:
+            _limit(process.pid, limits)
             process.wait(timeout=limits.wall.total_seconds())
         except subprocess.TimeoutExpired:
             limit = f"wall time of {limits.wall.total_seconds():g} s"
@@ -87,18 +88,18 @@ def run(
         return Outcome(process.returncode, _tail(log, limits.log_kb), time.monotonic() - started, limit)
 
 
-def _limit(limits: CommandLimits) -> None:
-    size = limits.memory_mb * 1024 * 1024
+def _limit(pid: int, limits: CommandLimits) -> None:
+    """Limit the command from outside; only Linux can, and elsewhere the wall time still holds."""
     if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        size = limits.memory_mb * 1024 * 1024
+        with suppress(ProcessLookupError):  # it has ended already
+            resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
+            resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(ProcessLookupError):  # the whole group has ended by itself
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # the whole group has ended by itself
     process.wait()
 
 

@@ -67,8 +67,14 @@ def _store(build: Build, model: Path, outcome: Outcome, *, registry: Registry, c
 
 def _failure(build: Build, outcome: Outcome) -> TrainingError:
     if outcome.limit:
-        what = f"training was stopped at the limit: {outcome.limit}"
-        return TrainingError(what, where=build.where, next_step="make it faster, or raise limits.train in the model spec.")
+        return TrainingError(
+            f"training was stopped at the limit: {outcome.limit}",
+            where=build.where,
+            next_step="make it faster, or raise limits.train in the model spec.",
+        )
     ending = " | ".join(outcome.output.strip().splitlines()[-3:])
-    what = f"training failed with exit code {outcome.exit_code}: {ending}"
-    return TrainingError(what, where=build.where, next_step="the task's log has its whole output; correct the code and push.")
+    return TrainingError(
+        f"training failed with exit code {outcome.exit_code}: {ending}",
+        where=build.where,
+        next_step="the task's log has its whole output; correct the code and push.",
+    )

@@ -28,7 +28,7 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _LOG_LIMIT = 20 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _logger = logging.getLogger(__name__)
 
 
@@ -53,7 +53,13 @@ class Keeper:
     """Runs one program until `stop`; `report` hears of every change of its state."""
 
     def __init__(
-        self, program: Program, log: Path, *, registrar: Registrar, prober: Prober, report: Callable[[ProgramState], None]
+        self,
+        program: Program,
+        log: Path,
+        *,
+        registrar: Registrar,
+        prober: Prober,
+        report: Callable[[ProgramState], None],
     ) -> None:
         self.program = program
         self.ready = asyncio.Event()
@@ -89,7 +95,8 @@ class Keeper:
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), self.program.grace)
         await self._registrar.clear_after(process.pid)
-        await process.wait()
+        code = await process.wait()
+        _logger.info("%s stopped (%s)", self.program.name, describe_exit(code))
         self._show(phase="stopped", detail="", pid=None)
 
     async def _run_once(self) -> int:
@@ -188,5 +195,5 @@ def describe_exit(code: int) -> str:
 
 
 def _die_with_parent() -> None:
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

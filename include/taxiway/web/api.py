@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
-from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from taxiway.web import snapshots
 from taxiway.web.access import Services, User
@@ -32,6 +30,6 @@ def put_sign_off(model: str, version: int, answer: Answer, services: Services, u
     return _json(sign_off(services, model, version, answer, tester=user))
 
 
-def _json(value: Any) -> Response:
+def _json(value: object) -> Response:
     """Return a snapshot as JSON (what is no number becomes null)."""
-    return Response(TypeAdapter(type(value)).dump_json(value), media_type="application/json")
+    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")

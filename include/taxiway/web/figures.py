@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from taxiway.domain.evidence import Json
 
 MAX_ROWS = 200
 _MAX_TEXT = 400
+_WHOLE = 1e15
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::[\d.]+)?(?:Z|\+00:00)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +31,19 @@ def tables(figures: Mapping[str, Json]) -> list[Table]:
 
 
 def shown(value: Any) -> str:
-    """Return a figure as text: 4 significant digits, a dash for what is not there, nested values in short."""
+    """Return a figure as text: 4 significant digits, times to the minute, a dash for nothing, the rest in short."""
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"  # noqa: PLR2004
+        return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else f"{value:.4g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{label(name)} {shown(item)}" for name, item in value.items() if not _is_table(item))
     if isinstance(value, list):
         return f"{len(value)} rows" if _is_table(value) else _short(", ".join(map(shown, value)))
-    return _short(str(value))
+    text = str(value)
+    return f"{time[1]} {time[2]}" if (time := _TIME.fullmatch(text)) else _short(text)
 
 
 def label(name: str) -> str:

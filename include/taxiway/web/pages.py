@@ -108,7 +108,7 @@ def _moment(value: datetime | str) -> str:
         time = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return str(value)
-    return f"{time.astimezone(UTC) if time.tzinfo else time:%d %b %Y, %H:%M}"
+    return f"{time.astimezone(UTC):%d %b %Y, %H:%M} UTC" if time.tzinfo else f"{time:%d %b %Y, %H:%M}"
 
 
 def _short(digest: str) -> str:

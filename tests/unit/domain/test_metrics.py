@@ -30,7 +30,9 @@ REGRESSION: dict[str, Callable[..., float]] = {
     "r2": reference.r2_score,
 }
 
-both_labels = arrays(np.int64, st.integers(2, 60), elements=st.integers(0, 1)).filter(lambda labels: 0 < labels.mean() < 1)
+both_labels = arrays(np.int64, st.integers(2, 60), elements=st.integers(0, 1)).filter(
+    lambda labels: 0 < labels.mean() < 1
+)
 
 
 @st.composite
@@ -58,7 +60,9 @@ def test_regression_metrics_equal_scikit_learn() -> None:
         labels = rng.normal(offset, 3, 500)
         predictions = labels + rng.normal(0, 1, 500)
         for name, expected in REGRESSION.items():
-            assert compute("regression", name, labels, predictions) == pytest.approx(expected(labels, predictions)), name
+            assert compute("regression", name, labels, predictions) == pytest.approx(expected(labels, predictions)), (
+                name
+            )
 
 
 def test_multiclass_metrics_equal_scikit_learn() -> None:

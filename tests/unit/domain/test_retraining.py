@@ -29,7 +29,9 @@ def decided(requests: tuple[str, ...] = ("roc_auc fell",), **changed: Any) -> Re
 
 def test_it_goes_when_asked_and_nothing_objects() -> None:
     """The reasons of a retraining are those of who asked."""
-    assert decided(("roc_auc fell", "monthly schedule")) == RetrainingDecision(True, ("roc_auc fell", "monthly schedule"))
+    assert decided(("roc_auc fell", "monthly schedule")) == RetrainingDecision(
+        True, ("roc_auc fell", "monthly schedule")
+    )
 
 
 def test_nobody_asks() -> None:
@@ -60,9 +62,9 @@ def test_enough_new_labels(labels: int, go: bool) -> None:
         ([], True),
         ([1 * DAY], True),
         ([1 * DAY, 6 * DAY], False),
-        ([1 * DAY, 7 * DAY], True),    # a week ago to the second is past
+        ([1 * DAY, 7 * DAY], True),  # a week ago to the second is past
         ([0 * DAY, 0 * DAY], False),
-        ([-1 * DAY, -2 * DAY], True),    # a backfill does not count what came after
+        ([-1 * DAY, -2 * DAY], True),  # a backfill does not count what came after
     ],
 )
 def test_weekly_budget(ages: list[timedelta], go: bool) -> None:
@@ -77,7 +79,8 @@ def test_every_objection_is_given() -> None:
     assert decision == RetrainingDecision(
         False,
         (
-            "cool-down: the newest model has data until 2013-07-20, 12 days before 2013-08-01; the policy asks for 45 days",
+            "cool-down: the newest model has data until 2013-07-20, 12 days before 2013-08-01; "
+            "the policy asks for 45 days",
             "too little is new: 17 labelled rows; the policy asks for 10000",
             "budget: 2 retrainings in the seven days before 2013-08-01; the policy allows 2",
         ),

@@ -47,9 +47,7 @@ def test_interval_equals_resampling_rows(kind: str, metric: str) -> None:
         drawn.append(ours - compute(kind, metric, labels[taken], champion[taken]))
     tail = expanded_tail(0.8, 8)
 
-    interval = paired_block_bootstrap(
-        kind, metric, rows, confidence=0.8, resamples=60, rng=np.random.default_rng(11)
-    )
+    interval = paired_block_bootstrap(kind, metric, rows, confidence=0.8, resamples=60, rng=np.random.default_rng(11))
 
     assert interval.lower == pytest.approx(np.quantile(drawn, tail, method="lower"), abs=1e-12)
     assert interval.upper == pytest.approx(np.quantile(drawn, 1 - tail, method="higher"), abs=1e-12)
@@ -92,7 +90,9 @@ def test_rounding_scores_to_quantiles_hardly_matters() -> None:
     for weight in weights:
         taken = np.repeat(np.arange(len(ids)), weight[ids - ids.min()])
         ours, theirs = (np.asarray(scores)[taken] for scores in (rows.candidate, rows.champion))
-        drawn.append(compute("binary", "roc_auc", labels[taken], ours) - compute("binary", "roc_auc", labels[taken], theirs))
+        drawn.append(
+            compute("binary", "roc_auc", labels[taken], ours) - compute("binary", "roc_auc", labels[taken], theirs)
+        )
 
     interval = paired_block_bootstrap(
         "binary", "roc_auc", rows, confidence=0.95, resamples=20, rng=np.random.default_rng(2)

@@ -91,7 +91,9 @@ def test_other_people_are_reported_and_do_not_count() -> None:
 
     assert decision.verdict is None
     assert decision.ignored == ("eve", "mallory")
-    assert decision.reason == "waiting for 1 more of ben, carla (not counted, because not named as testers: eve, mallory)"
+    assert (
+        decision.reason == "waiting for 1 more of ben, carla (not counted, because not named as testers: eve, mallory)"
+    )
 
 
 def test_all_combinations() -> None:

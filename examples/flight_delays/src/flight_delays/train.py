@@ -24,11 +24,12 @@ def train(frame: pd.DataFrame, model_dir: str, params: Mapping[str, Any]) -> Non
     """Fit on the frame (features and the label `late`) and save an MLflow model; the same input gives the same model."""
     features = select(frame)
     model = fit(features, frame[LABEL], params)
-    sample = features.head(100)
+    example = features.dropna().head(5)
     mlflow.pyfunc.save_model(
         model_dir,
         python_model=model,
-        signature=infer_signature(sample, model.predict(None, sample)),
+        signature=infer_signature(example, model.predict(None, example)),
+        input_example=example,
         code_paths=[str(PACKAGE)],
         pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
     )

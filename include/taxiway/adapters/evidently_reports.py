@@ -1,0 +1,84 @@
+"""The reports port on Evidently, in a process of its own with limits (see `evidently_worker`)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taxiway.errors import DataError, TransientError
+from taxiway.ports import ReportColumns
+from taxiway.stages.sandbox import CommandLimits, Outcome, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PACKAGES = Path(__file__).resolve().parents[2]
+_LIMITS = CommandLimits(wall=timedelta(minutes=5), memory_mb=8192, log_kb=64)
+_SHOWN_LINES = 5
+
+
+class EvidentlyReports:
+    """Writes reports with Evidently; the caller bounds the rows (5,000 a side take some seconds)."""
+
+    def __init__(self, limits: CommandLimits = _LIMITS) -> None:
+        self._limits = limits
+
+    def write(
+        self, reference: pd.DataFrame, current: pd.DataFrame, *, columns: ReportColumns, html: Path, document: Path
+    ) -> None:
+        """Compare current with reference; write the HTML report and its results as JSON.
+
+        Columns without any value are left out and named in the JSON under `without_values`. Raises DataError with the
+        end of Evidently's message when these rows cannot be compared, TransientError when a limit stopped it.
+        """
+        with tempfile.TemporaryDirectory(prefix="taxiway-evidently-") as directory:
+            workspace = Path(directory)
+            job = {
+                "reference": str(workspace / "reference.parquet"),
+                "current": str(workspace / "current.parquet"),
+                "html": str(html.absolute()),
+                "document": str(document.absolute()),
+                "numerical": list(columns.numerical),
+                "categorical": list(columns.categorical),
+                "prediction": columns.prediction,
+                "label": columns.label,
+                "kind": columns.kind,
+                "drift_threshold": columns.drift_threshold,
+            }
+            used = [*columns.numerical, *columns.categorical, *([columns.label] if columns.label else [])]
+            _require(used, reference=reference, current=current)
+            reference[used].to_parquet(job["reference"], index=False)
+            current[used].to_parquet(job["current"], index=False)
+            (workspace / "job.json").write_text(json.dumps(job), encoding="utf-8")
+            outcome = run(
+                [sys.executable, "-W", "ignore", "-m", "taxiway.adapters.evidently_worker", workspace / "job.json"],
+                cwd=workspace,
+                limits=self._limits,
+                extra_env={"DO_NOT_TRACK": "1", "PYTHONPATH": str(_PACKAGES)},
+            )
+            if not outcome.succeeded:
+                raise _failure(outcome)
+
+
+def _require(used: list[str], **frames: pd.DataFrame) -> None:
+    for name, frame in frames.items():
+        missing = [column for column in used if column not in frame]
+        if missing or frame.empty:
+            what = f"has no column {', '.join(missing)}" if missing else "has no rows"
+            raise DataError(f"a report needs rows and columns, but the {name} frame {what}")
+
+
+def _failure(outcome: Outcome) -> DataError | TransientError:
+    ending = " | ".join(outcome.output.strip().splitlines()[-_SHOWN_LINES:])
+    if outcome.limit or outcome.exit_code < 0:
+        cause = outcome.limit or f"signal {-outcome.exit_code}"
+        return TransientError(f"the report was stopped by its {cause}: {ending}", where="Evidently")
+    return DataError(
+        f"Evidently cannot make a report of these rows: {ending}",
+        where="Evidently",
+        next_step="compare the types of the prediction log's columns with those of the reference.",
+    )

@@ -1,0 +1,65 @@
+"""Runs the gateway of one environment: python -m taxiway.gateway --environment staging --port 7001."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from taxiway.bootstrap import Services, settings
+from taxiway.errors import SettingsError
+from taxiway.gateway.app import create_app
+from taxiway.gateway.config import Config
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT: then answer what has begun, compact the log, stop the scorers."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--environment", required=True, help="such as staging or production")
+    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    services = Services(settings())
+    home = services.settings.home
+    config = Config(
+        environment=options.environment,
+        directory=home / "gateways" / options.environment,
+        cache=services.settings.cache,
+        token=services.settings.variables.get(f"TAXIWAY_{options.environment.upper()}_TOKEN", ""),
+    )
+    app = create_app(config, registry=services.registry, verifier=services.verifier, clock=services.clock)
+    run(app, config, host=options.host, port=options.port)
+
+
+def run(app: web.Application, config: Config, *, host: str, port: int) -> None:
+    """Serve the application; raises SettingsError when another process already serves this environment."""
+    with _alone(config.directory):
+        patience = config.drain_timeout.total_seconds()
+        web.run_app(app, host=host, port=port, shutdown_timeout=patience, access_log=None, print=None)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the directory: two gateways would write one state. A killed holder lets go."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "gateway.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                "another gateway serves this environment",
+                where=str(directory),
+                next_step="stop it first (`taxiway down`).",
+            ) from error
+        yield
+
+
+if __name__ == "__main__":
+    main()

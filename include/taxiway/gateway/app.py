@@ -1,0 +1,264 @@
+"""The gateway over HTTP: the data path for callers, the control path for the platform.
+
+POST   /models/{model}/invocations                     MLflow's scoring protocol
+GET    /healthz, /metrics                              for supervisors and Prometheus
+PUT    /control/models/{model}/versions/{version}      deploy (body: the release)
+DELETE /control/models/{model}/versions/{version}      undeploy
+PUT    /control/models/{model}/traffic                 switch (body: the traffic plan)
+GET    /control/models/{model}                         status
+GET    /control/models/{model}/observations?since=     what each version did
+POST   /control/log/flush                              turn the prediction log into Parquet now
+
+The control path wants `Authorization: Bearer <token>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from taxiway.domain.values import Release
+from taxiway.errors import (
+    DeliveryStopped,
+    IntegrityError,
+    NotFoundError,
+    SettingsError,
+    TargetUnavailable,
+    TaxiwayError,
+    TransientError,
+)
+from taxiway.gateway.config import Config
+from taxiway.gateway.invocations import Call, Invocations
+from taxiway.gateway.log import LogWriter, compact
+from taxiway.gateway.payload import CSV, JSON, read_rows
+from taxiway.gateway.routing import plan_from_json, plan_to_json
+from taxiway.gateway.serving import Serving
+from taxiway.ports import Clock, Registry, Verifier
+
+_log = logging.getLogger(__name__)
+_MODEL = "{model:[a-z][a-z0-9_]{0,62}}"
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_COMPACTION_SECONDS = 30.0
+_STATUS: tuple[tuple[type[TaxiwayError], int], ...] = (
+    (IntegrityError, 403),
+    (NotFoundError, 404),
+    (DeliveryStopped, 409),
+    (TransientError, 503),
+    (TaxiwayError, 422),
+)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_app(config: Config, *, registry: Registry, verifier: Verifier, clock: Clock) -> web.Application:
+    """Return the gateway; it starts serving what it served before when the application starts.
+
+    Raises SettingsError without a token.
+    """
+    if not config.token:
+        raise SettingsError(
+            "the gateway has no token for its control path",
+            where=config.environment,
+            next_step=f"set TAXIWAY_{config.environment.upper()}_TOKEN; `taxiway up` makes one.",
+        )
+    return _Gateway(config, registry, verifier, clock).application()
+
+
+class _Gateway:
+    """The handlers, and what they share."""
+
+    def __init__(self, config: Config, registry: Registry, verifier: Verifier, clock: Clock) -> None:
+        self._config = config
+        self._registry = registry
+        self._verifier = verifier
+        self._clock = clock
+        self._log = LogWriter(
+            config.directory / "log", segment_bytes=config.segment_bytes, segment_age=config.segment_age
+        )
+        self._compacting = asyncio.Lock()
+
+    def application(self) -> web.Application:
+        """Return the aiohttp application."""
+        app = web.Application(
+            middlewares=[_errors, self._authorise], client_max_size=self._config.max_request_bytes
+        )
+        version = f"/control/models/{_MODEL}/versions/{{version:[0-9]{{1,9}}}}"
+        app.add_routes(
+            [
+                web.post(f"/models/{_MODEL}/invocations", self._invoke),
+                web.get("/healthz", self._health),
+                web.get("/metrics", self._metrics),
+                web.put(version, self._deploy),
+                web.delete(version, self._undeploy),
+                web.put(f"/control/models/{_MODEL}/traffic", self._set_traffic),
+                web.get(f"/control/models/{_MODEL}", self._status),
+                web.get(f"/control/models/{_MODEL}/observations", self._observe),
+                web.post("/control/log/flush", self._flush),
+            ]
+        )
+        app.cleanup_ctx.append(self._lifetime)
+        return app
+
+    async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
+        self._serving = Serving(self._config, registry=self._registry, verifier=self._verifier)
+        self._invocations = Invocations(self._serving, self._log, self._clock)
+        self._serving.restore()
+        stop = asyncio.Event()
+        compaction = asyncio.create_task(self._compact_regularly(stop))
+        yield
+        await self._invocations.finish(self._config.drain_timeout.total_seconds())
+        await self._serving.close()
+        stop.set()
+        await compaction
+        await self._compact(all_of_them=True)
+
+    # The data path
+
+    async def _invoke(self, request: web.Request) -> web.Response:
+        request_id = request.headers.get("X-Request-Id") or uuid.uuid4().hex
+        if not _REQUEST_ID.fullmatch(request_id):
+            raise web.HTTPBadRequest(text="X-Request-Id must be 1 to 128 printable ASCII characters")
+        if request.content_type not in (JSON, CSV):
+            raise web.HTTPUnsupportedMediaType(text=f"the content type must be {JSON} or {CSV}")
+        body = await request.read()
+        try:
+            rows = read_rows(body, request.content_type)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        call = Call(request.match_info["model"], request_id, body, request.content_type, rows)
+        answer = await self._invocations.answer(call)
+        headers = {"X-Taxiway-Model-Version": str(answer.version), "X-Request-Id": request_id}
+        return web.Response(body=answer.body, status=answer.status, content_type=JSON, headers=headers)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        states = {
+            model: {str(version): deployed.scorer.state for version, deployed in sorted(served.versions.items())}
+            for model, served in sorted(self._serving.models.items())
+        }
+        return web.json_response({"environment": self._config.environment, "models": states})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        lines = ["# TYPE taxiway_scorer_starts_total counter"]
+        for model, served in sorted(self._serving.models.items()):
+            for version, deployed in sorted(served.versions.items()):
+                labels = f'model="{model}",version="{version}"'
+                lines.append(f"taxiway_scorer_starts_total{{{labels}}} {deployed.scorer.starts}")
+        text = "\n".join(lines) + "\n" + self._serving.observations.prometheus()
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    # The control path
+
+    async def _deploy(self, request: web.Request) -> web.Response:
+        document = await _json_object(request)
+        try:
+            release = Release.from_json(document)
+        except TypeError as error:
+            raise web.HTTPBadRequest(text=f"this is no release: {error}") from error
+        if (release.model, str(release.version)) != (request.match_info["model"], request.match_info["version"]):
+            raise web.HTTPBadRequest(text="the release is for another model or version than the address")
+        await self._serving.deploy(release)
+        return self._status_response(release.model)
+
+    async def _undeploy(self, request: web.Request) -> web.Response:
+        model = request.match_info["model"]
+        await self._serving.undeploy(model, int(request.match_info["version"]))
+        return self._status_response(model)
+
+    async def _set_traffic(self, request: web.Request) -> web.Response:
+        document = await _json_object(request)
+        try:
+            plan = plan_from_json(document)
+        except (TypeError, ValueError) as error:
+            raise web.HTTPBadRequest(text=f"this is no traffic plan: {error}") from error
+        await self._serving.set_traffic(request.match_info["model"], plan)
+        return self._status_response(request.match_info["model"])
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return self._status_response(request.match_info["model"])
+
+    async def _observe(self, request: web.Request) -> web.Response:
+        try:
+            since = datetime.fromisoformat(request.query.get("since", ""))
+        except ValueError as error:
+            raise web.HTTPBadRequest(text="since must be an ISO 8601 time") from error
+        since = since if since.tzinfo else since.replace(tzinfo=UTC)
+        found = self._serving.observe(request.match_info["model"], since)
+        return web.json_response([asdict(observation) for observation in found])
+
+    async def _flush(self, _: web.Request) -> web.Response:
+        return web.json_response({"segments": await self._compact(all_of_them=True)})
+
+    def _status_response(self, model: str) -> web.Response:
+        status = self._serving.status(model)
+        document = {
+            "model": model,
+            "plan": plan_to_json(status.plan) if status.plan else None,
+            "versions": [asdict(version) for version in status.versions],
+        }
+        return web.json_response(document)
+
+    @web.middleware
+    async def _authorise(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith("/control/"):
+            shown = request.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(shown, f"Bearer {self._config.token}".encode()):
+                raise web.HTTPUnauthorized(text="the token is missing or wrong")
+        return await handler(request)
+
+    # The prediction log
+
+    async def _compact_regularly(self, stop: asyncio.Event) -> None:
+        """Compact what an earlier process left behind, then what has become large or old."""
+        while not stop.is_set():
+            await self._compact(all_of_them=False)
+            try:
+                async with asyncio.timeout(_COMPACTION_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                pass  # time to look again
+
+    async def _compact(self, *, all_of_them: bool) -> int:
+        async with self._compacting:
+            self._log.close_segments(self._clock.now(), all_of_them=all_of_them)
+            return await asyncio.to_thread(compact, self._log.closed_segments())
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every failure as JSON: on the data path in MLflow's words, on the control path with what to do next."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _error(request, error.status, error.text or error.reason)
+    except TaxiwayError as error:
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        if not isinstance(error, TargetUnavailable | NotFoundError):
+            _log.warning("%s %s: %s", request.method, request.path, error)
+        return _error(request, status, error.what, where=error.where, next_step=error.next_step)
+
+
+def _error(request: web.Request, status: int, what: str, *, where: str = "", next_step: str = "") -> web.Response:
+    headers = {"Retry-After": "1"} if status == web.HTTPServiceUnavailable.status_code else {}
+    if request.path.startswith("/control/"):
+        return web.json_response({"error": what, "where": where, "next": next_step}, status=status, headers=headers)
+    code = re.sub(r"\W+", "_", web.Response(status=status).reason or "error").upper()
+    return web.json_response({"error_code": code, "message": what}, status=status, headers=headers)
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    try:
+        document = json.loads(await request.read())
+    except ValueError as error:
+        raise web.HTTPBadRequest(text="the body is not valid JSON") from error
+    if not isinstance(document, dict):
+        raise web.HTTPBadRequest(text="the body must be a JSON object")
+    return document

@@ -1,0 +1,174 @@
+"""The way of one scoring request: who answers, the copy to the shadow, the figures, the log, the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taxiway.adapters.prediction_log import LogEntry
+from taxiway.errors import NotFoundError, TargetUnavailable, TaxiwayError
+from taxiway.gateway.log import LogWriter
+from taxiway.gateway.payload import Rows
+from taxiway.gateway.routing import CANARY, CHAMPION, SHADOW, choose
+from taxiway.gateway.scorers import Reply
+from taxiway.gateway.serving import Deployed, ServedModel, Serving
+from taxiway.ports import Clock
+
+_log = logging.getLogger(__name__)
+_OK, _BAD_GATEWAY = 200, 502
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One scoring request; `rows` is None when its values have no names."""
+
+    model: str
+    request_id: str
+    body: bytes
+    content_type: str
+    rows: Rows | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets: HTTP status, JSON body, and the version that answered."""
+
+    status: int
+    body: bytes
+    version: int
+
+
+class Invocations:
+    """Answers scoring requests; every answer with predictions is in the log before it is returned."""
+
+    def __init__(self, serving: Serving, log: LogWriter, clock: Clock) -> None:
+        self._serving = serving
+        self._log = log
+        self._clock = clock
+        self._mirrored: set[asyncio.Task[None]] = set()
+
+    async def answer(self, call: Call) -> Answer:
+        """Answer the request; whatever goes wrong with a challenger, the stable version answers instead.
+
+        Raises NotFoundError when the model is not served, TargetUnavailable when nobody can answer now.
+        """
+        served, plan = self._plan(call.model)
+        if plan.shadow is not None:
+            self._mirror(call, served.versions[plan.shadow])
+        version = choose(plan, call.model, call.request_id)
+        if version != plan.stable:
+            answer = await self._from_challenger(call, served.versions[version])
+            if answer is not None:
+                return answer
+            served, plan = self._plan(call.model)  # it may have changed meanwhile
+        return await self._ask(call, served.versions[plan.stable], CHAMPION)
+
+    async def finish(self, patience: float) -> None:
+        """Wait until the shadows have answered, for `patience` seconds at most."""
+        if self._mirrored:
+            await asyncio.wait(self._mirrored, timeout=patience)
+
+    def _plan(self, model: str) -> tuple[ServedModel, Any]:
+        served = self._serving.models.get(model)
+        if served is None or served.plan is None:
+            raise NotFoundError(
+                f"model {model!r} is not served here",
+                where=self._serving.config.environment,
+                next_step="deliver a version of it, or correct the address.",
+            )
+        return served, served.plan
+
+    async def _from_challenger(self, call: Call, challenger: Deployed) -> Answer | None:
+        if challenger.scorer.state != "ready":
+            self._count(call, challenger, CANARY, 0.0, None)
+            return None
+        try:
+            answer = await self._ask(call, challenger, CANARY)
+        except TargetUnavailable:
+            return None
+        return answer if answer.status == _OK else None
+
+    def _mirror(self, call: Call, shadow: Deployed) -> None:
+        """Send a copy to the shadow without waiting for it; dropped when the shadow cannot keep up."""
+        if shadow.scorer.state == "ready" and not shadow.scorer.is_busy:
+            task = asyncio.create_task(self._ask_shadow(call, shadow))
+            self._mirrored.add(task)
+            task.add_done_callback(self._mirrored.discard)
+
+    async def _ask_shadow(self, call: Call, shadow: Deployed) -> None:
+        try:
+            await self._ask(call, shadow, SHADOW)
+        except TaxiwayError as error:
+            _log.warning("%s version %s as shadow: %s", call.model, shadow.release.version, error)
+
+    async def _ask(self, call: Call, deployed: Deployed, role: str) -> Answer:
+        """Ask one version, count what it did, log its predictions."""
+        began = time.perf_counter()
+        try:
+            reply = await deployed.scorer.predict(call.body, call.content_type)
+        except TargetUnavailable:
+            self._count(call, deployed, role, began, None)
+            raise
+        predictions = _predictions(reply, call.rows)
+        latency = self._count(call, deployed, role, began, predictions)
+        version = deployed.release.version
+        if predictions is None:
+            return Answer(_BAD_GATEWAY if reply.status == _OK else reply.status, _error_body(reply), version)
+        self._write(call, deployed, role, predictions, latency)
+        return Answer(_OK, reply.body, version)
+
+    def _count(
+        self, call: Call, deployed: Deployed, role: str, began: float, predictions: Sequence[Any] | None
+    ) -> float:
+        """Add the request to the version's figures; returns its latency in milliseconds."""
+        latency = (time.perf_counter() - began) * 1000 if began else 0.0
+        self._serving.observations.record(
+            call.model,
+            deployed.release.version,
+            role,
+            at=self._clock.now(),
+            latency_ms=latency,
+            predictions=predictions,
+        )
+        return latency
+
+    def _write(self, call: Call, deployed: Deployed, role: str, predictions: Sequence[Any], latency: float) -> None:
+        rows = call.rows or Rows((), [()] * len(predictions))
+        entry = LogEntry(
+            request_id=call.request_id,
+            logged_at=self._clock.now(),
+            version=deployed.release.version,
+            role=role,
+            latency_ms=round(latency, 3),
+            key=deployed.release.key,
+            timestamp=deployed.release.timestamp,
+            columns=rows.columns,
+            rows=rows.values,
+            predictions=predictions,
+        )
+        try:
+            self._log.write(call.model, entry)
+        except OSError as error:
+            raise TargetUnavailable(f"the answer cannot be logged: {error}", where=call.model) from error
+
+
+def _predictions(reply: Reply, rows: Rows | None) -> list[Any] | None:
+    """Return one prediction per row, or None when the model failed to give that."""
+    if reply.status != _OK:
+        return None
+    predictions = json.loads(reply.body).get("predictions")
+    if not isinstance(predictions, list) or (rows is not None and len(rows.values) != len(predictions)):
+        return None
+    return predictions
+
+
+def _error_body(reply: Reply) -> bytes:
+    if reply.status != _OK:
+        return reply.body
+    message = "the model did not return one prediction per row"
+    return json.dumps({"error_code": "INTERNAL_ERROR", "message": message}).encode()

@@ -1,0 +1,324 @@
+"""Rollout: the table is complete and closed, and each observation leads where the policy says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxiway.domain.evidence import Verdict
+from taxiway.domain.rollout import (
+    MAX_BLIND_TICKS,
+    TRANSITIONS,
+    Action,
+    AnalysisPolicy,
+    AskPerson,
+    Deploy,
+    Event,
+    MarkPromoted,
+    MarkRejected,
+    Observation,
+    Phase,
+    Plan,
+    SetTraffic,
+    State,
+    Step,
+    advance,
+    analyse,
+    begin,
+    desired_traffic,
+    transition,
+)
+from taxiway.domain.values import TargetStatus, TrafficPlan, VersionObservation, VersionStatus
+from taxiway.errors import PermanentError
+
+NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
+MINUTES = timedelta(minutes=1)
+POLICY = AnalysisPolicy(max_error_rate=0.01, max_latency_ratio=1.5, max_prediction_shift=0.2)
+SWITCH = Plan(champion=2, challenger=3, steps=(Step(100),), analysis=POLICY)
+STEPS = (Step(0, 10 * MINUTES, 500), Step(5, 10 * MINUTES, 200), Step(25, 10 * MINUTES, 200), Step(100))
+FULL = replace(SWITCH, steps=STEPS)
+
+ALONE = TrafficPlan(stable=2)
+SHADOWED = TrafficPlan(stable=2, shadow=3)
+FIVE = TrafficPlan(stable=2, challenger=3, challenger_percent=5)
+NEW = TrafficPlan(stable=3)
+
+
+def status(plan: TrafficPlan | None, challenger: str | None = "ready") -> TargetStatus:
+    """Return what a target observes: its plan, and the challenger's state (None: not deployed)."""
+    versions = () if challenger is None else (VersionStatus(3, "sha256:c", challenger, "killed"),)
+    return TargetStatus("flight_delays", plan, (VersionStatus(2, "sha256:b", "ready"), *versions))
+
+
+def seen(version: int, requests: int = 1000, **changed: float | None) -> VersionObservation:
+    """Return an unremarkable observation, unless changed."""
+    return replace(VersionObservation(version, requests, 0, 5.0, 20.0, 0.2), **changed)  # type: ignore[arg-type]
+
+
+def in_step(step: int, phase: Phase = Phase.CANARY, plan: Plan = FULL) -> State:
+    """Return a rollout that entered the step at noon."""
+    return State(plan, phase, step, NOON, "")
+
+
+def run(state: State, *observations: Observation, minutes: int = 20) -> tuple[State, tuple[Action, ...]]:
+    """Advance through the observations, some minutes apart."""
+    actions: tuple[Action, ...] = ()
+    now = NOON
+    for observation in observations:
+        now += minutes * MINUTES
+        state, actions = advance(state, observation, now)
+    return state, actions
+
+
+def test_the_table_lists_every_phase_and_terminal_phases_have_no_way_out() -> None:
+    """Every phase has a row; exactly promoted and aborted have an empty one."""
+    assert TRANSITIONS.keys() == set(Phase)
+    assert {phase for phase, row in TRANSITIONS.items() if not row} == {Phase.PROMOTED, Phase.ABORTED}
+
+
+def test_every_phase_is_reached_and_every_event_used() -> None:
+    """From deploying, every other phase can be reached; every event occurs in the table."""
+    reached, fresh = {Phase.DEPLOYING}, {Phase.DEPLOYING}
+    while fresh:
+        fresh = {after for phase in fresh for after in TRANSITIONS[phase].values()} - reached
+        reached |= fresh
+
+    assert reached == set(Phase)
+    assert {event for row in TRANSITIONS.values() for event in row} == set(Event)
+
+
+def test_from_every_open_phase_traffic_can_go_back() -> None:
+    """Whatever fails before the promotion is complete leads to aborting."""
+    open_phases = set(Phase) - {Phase.PROMOTED, Phase.ABORTED, Phase.ABORTING}
+
+    assert {transition(phase, Event.FAILED) for phase in open_phases} == {Phase.ABORTING}
+
+
+def test_pairs_outside_the_table_are_refused() -> None:
+    """An illegal pair raises with phase and event."""
+    for phase, event in product(Phase, Event):
+        if event not in TRANSITIONS[phase]:
+            with pytest.raises(PermanentError, match=f"{phase.value}.*{event.value}"):
+                transition(phase, event)
+
+
+def test_the_switch_goes_from_deploying_to_promoted() -> None:
+    """With one step of 100 %: deploy, switch everything, then the version is champion."""
+    state = begin(SWITCH, None, NOON)
+
+    state, actions = run(state, Observation(status(ALONE, None)))
+    assert (state.phase, actions) == (Phase.DEPLOYING, (Deploy(3),))
+    state, actions = run(state, Observation(status(ALONE, "starting")))
+    assert (state.phase, actions) == (Phase.DEPLOYING, ())
+    state, actions = run(state, Observation(status(ALONE)))
+    assert (state.phase, actions) == (Phase.PROMOTING, (SetTraffic(NEW),))
+    state, actions = run(state, Observation(status(NEW)))
+    assert (state.phase, actions) == (Phase.PROMOTED, (MarkPromoted(3),))
+
+
+def test_a_first_version_is_promoted_without_steps() -> None:
+    """Without a champion there is nothing to shadow or to split traffic with."""
+    first = replace(FULL, champion=None)
+    state, actions = run(begin(first, None, NOON), Observation(status(None)))
+
+    assert (state.phase, actions) == (Phase.PROMOTING, (SetTraffic(NEW),))
+
+
+def test_the_full_plan_shadows_then_rises_then_promotes() -> None:
+    """Each passed step leads to the next, with its traffic."""
+    state = begin(FULL, None, NOON)
+    traffic = []
+    for _ in range(5):
+        serving = desired_traffic(state) or ALONE
+        state, actions = run(replace(state, since=NOON), Observation(status(serving), seen(2), seen(3)))
+        traffic.append((state.phase.value, *actions))
+
+    assert traffic == [
+        ("shadow", SetTraffic(SHADOWED)),
+        ("canary", SetTraffic(FIVE)),
+        ("canary", SetTraffic(replace(FIVE, challenger_percent=25))),
+        ("promoting", SetTraffic(NEW)),
+        ("promoted", MarkPromoted(3)),
+    ]
+
+
+def test_a_step_lasts_at_least_its_duration() -> None:
+    """Good figures before the duration is over do not end the step."""
+    good = Observation(status(FIVE), seen(2), seen(3))
+
+    assert advance(in_step(1), good, NOON + 9 * MINUTES)[0].step == 1
+    assert advance(in_step(1), good, NOON + 10 * MINUTES)[0].step == 2
+
+
+def test_the_wanted_traffic_is_asked_for_until_it_is_observed() -> None:
+    """An action that was lost is repeated; one that was done is not."""
+    few = (seen(2, 3), seen(3, 3))
+
+    assert run(in_step(1), Observation(status(ALONE), *few))[1] == (SetTraffic(FIVE),)
+    assert run(in_step(1), Observation(status(FIVE), *few))[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("step", "phase", "observation"),
+    [
+        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3, errors=11))),
+        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3, latency_p99_ms=30.1))),
+        (1, Phase.CANARY, Observation(status(FIVE, "failed"), seen(2), seen(3))),
+        (0, Phase.SHADOW, Observation(status(SHADOWED, "failed"))),
+        (-1, Phase.DEPLOYING, Observation(status(ALONE, "failed"))),
+        (2, Phase.PROMOTING, Observation(status(NEW, "failed"))),
+        (1, Phase.WAITING, Observation(status(FIVE, "failed"))),
+        (1, Phase.WAITING, Observation(status(FIVE), answer=False)),
+        (1, Phase.WAITING, Observation(status(FIVE), seen(2), seen(3, errors=11))),
+        (1, Phase.CANARY, Observation(status(FIVE, None), seen(2), seen(3))),
+    ],
+)
+def test_failures_lead_back_to_the_champion(step: int, phase: Phase, observation: Observation) -> None:
+    """A bad or broken challenger, or a person's no, moves all traffic back, and then the version is rejected."""
+    state, actions = run(in_step(step, phase), observation)
+    back = () if observation.status == status(ALONE, "failed") else (SetTraffic(ALONE),)
+    assert (state.phase, actions) == (Phase.ABORTING, back)
+
+    reason = state.reason
+    state, actions = run(state, Observation(status(ALONE)))
+    assert (state.phase, actions) == (Phase.ABORTED, (MarkRejected(3, reason),))
+
+
+def test_an_abort_insists() -> None:
+    """While traffic is not back at the champion, or nothing can be seen, the abort asks for it again."""
+    aborting = in_step(1, Phase.ABORTING)
+
+    for blind_or_not in (Observation(None), Observation(status(FIVE)), Observation(status(FIVE, "failed"))):
+        state, actions = run(aborting, *[blind_or_not] * 20)
+        assert (state.phase, actions) == (Phase.ABORTING, (SetTraffic(ALONE),))
+
+
+def test_an_abort_without_champion_only_rejects() -> None:
+    """When there is nothing to go back to, no traffic is moved."""
+    first = in_step(-1, Phase.PROMOTING, replace(SWITCH, champion=None))
+    state, actions = run(first, Observation(status(None, "failed")))
+    assert (state.phase, actions) == (Phase.ABORTING, ())
+
+    assert run(state, Observation(status(None, "failed")))[0].phase is Phase.ABORTED
+
+
+def test_an_undecided_analysis_waits_for_a_person() -> None:
+    """A shift of the predictions keeps the traffic as it is and asks once; yes goes on, silence waits."""
+    shifted = Observation(status(FIVE), seen(2), seen(3, prediction_mean=0.3))
+    state, actions = run(in_step(1), shifted)
+    assert (state.phase, actions) == (Phase.WAITING, (AskPerson(state.reason),))
+
+    assert run(state, shifted, shifted) == (state, ())
+    assert run(state, Observation(status(ALONE)))[1] == (SetTraffic(FIVE),)
+    onward, actions = run(state, replace(shifted, answer=True))
+    assert (onward.phase, onward.step) == (Phase.CANARY, 2)
+    assert actions == (SetTraffic(replace(FIVE, challenger_percent=25)),)
+
+
+@pytest.mark.parametrize("phase", [Phase.SHADOW, Phase.CANARY, Phase.WAITING, Phase.PROMOTING])
+def test_a_rollout_that_cannot_be_watched_aborts_after_a_limit(phase: Phase) -> None:
+    """Some ticks without measurement are waited out, and one good look forgives them; a row of them aborts."""
+    blind, looked = Observation(None), Observation(status(ALONE), seen(2, 1), seen(3, 1))
+    almost = [blind] * (MAX_BLIND_TICKS - 1)
+
+    assert run(in_step(1, phase), *almost)[0].phase is phase
+    assert run(in_step(1, phase), *almost, looked, *almost)[0].phase is phase
+    assert run(in_step(1, phase), *almost, blind)[0].phase is Phase.ABORTING
+
+
+def test_before_traffic_moves_blindness_is_patience() -> None:
+    """While the challenger is being deployed, an unreachable target is waited for."""
+    assert run(begin(FULL, None, NOON), *[Observation(None)] * 20)[0].phase is Phase.DEPLOYING
+
+
+@pytest.mark.parametrize("phase", [Phase.PROMOTED, Phase.ABORTED])
+def test_what_is_over_stays_over(phase: Phase) -> None:
+    """A finished rollout does not advance."""
+    with pytest.raises(PermanentError, match=f"version 3 is over: it is {phase.value}"):
+        advance(in_step(1, phase), Observation(status(NEW)), NOON)
+
+
+def test_a_changed_plan_or_challenger_begins_anew() -> None:
+    """A stored state goes on only with the plan it was made for."""
+    stored = in_step(1)
+
+    assert begin(FULL, stored, NOON) is stored
+    for plan in (replace(FULL, challenger=4), replace(FULL, champion=1), SWITCH):
+        assert begin(plan, stored, NOON).phase is Phase.DEPLOYING
+
+
+STEP = Step(5, min_requests=200)
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "verdict"),
+    [
+        (seen(2), seen(3), Verdict.PASSED),
+        (seen(2), seen(3, errors=10), Verdict.PASSED),
+        (seen(2), seen(3, errors=11), Verdict.FAILED),
+        (seen(2, errors=11), seen(3, errors=11), Verdict.INCONCLUSIVE),  # the callers' fault, perhaps
+        (seen(2, errors=10), seen(3, errors=11), Verdict.FAILED),
+        (seen(2, 0), seen(3, errors=11), Verdict.FAILED),
+        (seen(2), seen(3, latency_p99_ms=30.0), Verdict.PASSED),
+        (seen(2), seen(3, latency_p99_ms=30.1), Verdict.FAILED),
+        (seen(2, latency_p99_ms=0.0), seen(3), Verdict.PASSED),
+        (seen(2), seen(3, prediction_mean=0.17), Verdict.PASSED),
+        (seen(2), seen(3, prediction_mean=0.15), Verdict.INCONCLUSIVE),
+        (seen(2, prediction_mean=0.0), seen(3, prediction_mean=0.1), Verdict.PASSED),
+        (seen(2, prediction_mean=-100.0), seen(3, prediction_mean=-70.0), Verdict.INCONCLUSIVE),
+        (seen(2, prediction_mean=None), seen(3), Verdict.PASSED),
+        (seen(2), seen(3, prediction_mean=None), Verdict.PASSED),
+        (seen(2), seen(3, 199), None),
+        (seen(2, 199), seen(3), None),
+        (None, seen(3), None),
+        (seen(2), None, None),
+        (seen(2), seen(3, 50, errors=2), None),
+        (seen(2), seen(3, 50, errors=3), Verdict.FAILED),  # 200 requests may have 2 errors: no need to wait
+    ],
+)
+def test_analysis(
+    champion: VersionObservation | None, challenger: VersionObservation | None, verdict: Verdict | None
+) -> None:
+    """Errors and latency fail, a shift of the predictions is for a person, too few requests wait."""
+    assert analyse(POLICY, STEP, champion, challenger)[0] is verdict
+
+
+def test_analysis_without_minimum_passes_without_requests() -> None:
+    """A step that asks for no requests passes with none."""
+    assert analyse(POLICY, Step(5), None, None)[0] is Verdict.PASSED
+
+
+observations = st.builds(
+    Observation,
+    status=st.one_of(
+        st.none(),
+        st.builds(
+            status,
+            st.sampled_from([None, ALONE, SHADOWED, FIVE, NEW]),
+            st.sampled_from([None, "starting", "ready", "failed"]),
+        ),
+    ),
+    champion=st.one_of(st.none(), st.builds(seen, st.just(2), st.integers(0, 600), errors=st.integers(0, 3))),
+    challenger=st.one_of(st.none(), st.builds(seen, st.just(3), st.integers(0, 600), errors=st.integers(0, 9))),
+    answer=st.sampled_from([None, True, False]),
+)
+
+
+@given(st.lists(observations, max_size=30), st.sampled_from([FULL, SWITCH, replace(FULL, champion=None)]))
+def test_whatever_is_observed_the_rollout_stays_in_its_table(looks: list[Observation], plan: Plan) -> None:
+    """No sequence of observations leaves the table, and every transition comes with a reason."""
+    state = begin(plan, None, NOON)
+    for index, look in enumerate(looks):
+        if not TRANSITIONS[state.phase]:
+            break
+        before = state
+        state, _ = advance(state, look, NOON + index * 7 * MINUTES)
+        if state.phase is not before.phase:
+            assert state.phase in TRANSITIONS[before.phase].values()
+        assert state.reason
+        assert -1 <= state.step < len(plan.steps)
