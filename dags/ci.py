@@ -112,9 +112,7 @@ def evaluate(model: str, build: Json) -> Json:
     from taxiway.stages.evaluate import Evaluation
 
     s = services()
-    evaluation = Evaluation(
-        s.spec(model), Build.from_json(build), s.registry, s.verifier, s.settings.cache, s.clock
-    )
+    evaluation = Evaluation(s.spec(model), Build.from_json(build), s.registry, s.verifier, s.settings.cache, s.clock)
     return evaluation.run().to_json()
 
 

@@ -34,9 +34,7 @@ def collect(model: str) -> Json:
     data = s.data(spec)
     window = resolve_window(spec, data, *_bounds(data))
     predictions = s.predictions(spec.environments.production)
-    collected = measure(
-        spec, window, as_of=window.end, registry=s.registry, predictions=predictions, data=data
-    )
+    collected = measure(spec, window, as_of=window.end, registry=s.registry, predictions=predictions, data=data)
     if collected is None:
         raise AirflowSkipException(f"{model} has no champion yet: there is nothing to watch")
     return collected.to_json()
@@ -58,9 +56,7 @@ def assess(model: str, collected: Json) -> Json:
     from taxiway.stages.monitor import Collected, publish
 
     s, spec = services(), services().spec(model)
-    result = publish(
-        spec, Collected(**collected), registry=s.registry, notifier=s.notifier(spec), clock=s.clock
-    )
+    result = publish(spec, Collected(**collected), registry=s.registry, notifier=s.notifier(spec), clock=s.clock)
     return result.to_json()
 
 

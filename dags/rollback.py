@@ -22,9 +22,7 @@ def roll_back(model: str) -> dict[str, Any]:
     by = getattr(context["dag_run"], "triggering_user_name", None) or "unknown"
     order = Order(by, context["params"]["reason"] or "no reason given", context["params"]["to"])
     production = s.target(spec.environments.production)
-    return rollback(
-        spec, order, registry=s.registry, production=production, clock=s.clock, notifier=s.notifier(spec)
-    )
+    return rollback(spec, order, registry=s.registry, production=production, clock=s.clock, notifier=s.notifier(spec))
 
 
 def build(spec: ModelSpec) -> DAG:

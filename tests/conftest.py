@@ -16,7 +16,7 @@ import pytest
 
 from taxiway.adapters.model_signing import generate_keys
 
-_START_SECONDS = 110.0
+_START_SECONDS = 200.0
 
 
 @pytest.fixture(scope="session")

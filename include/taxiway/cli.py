@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +26,13 @@ console = Console()
 errors = Console(stderr=True)
 
 Home = Annotated[
-    Path, typer.Option("--home", envvar="TAXIWAY_HOME", help="where everything of this installation is kept")
+    Path,
+    typer.Option(
+        "--home",
+        envvar="TAXIWAY_HOME",
+        help="where everything of this installation is kept",
+        show_default=".taxiway in the project",
+    ),
 ]
 Models = Annotated[Path | None, typer.Option("--models", help="the directory of model specs", show_default=False)]
 _HOME = PROJECT / ".taxiway"
@@ -78,6 +86,48 @@ def down(home: Home = _HOME) -> None:
     else:
         left = f"ended {stopped.swept} processes that were left behind" if stopped.swept else "nothing to stop"
         console.print(f"Taxiway was not up: {left}.")
+
+
+@app.command()
+def status(
+    home: Home = _HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="show who can log in to Airflow, with passwords")] = False,
+) -> None:
+    """Show what runs, where, and what serves; exit with 1 when something is down."""
+    from taxiway.supervisor.credentials import read_credentials
+    from taxiway.supervisor.installation import Installation
+    from taxiway.supervisor.status import collect
+    from taxiway.supervisor.status_view import print_logins, print_status
+
+    with _reported():
+        installation = Installation.load(home)
+        if secrets:
+            print_logins(read_credentials(installation.home), console)
+            return
+        found = collect(installation, os.environ)
+    if as_json:
+        typer.echo(json.dumps({"up": found.is_up, **asdict(found)}, indent=2))
+    else:
+        print_status(found, installation, console)
+    raise typer.Exit(0 if found.is_up else 1)
+
+
+@app.command()
+def validate(home: Home = _HOME, models: Models = None) -> None:
+    """Check every model spec; name every problem, and exit with 1 when there is one."""
+    from taxiway.spec_files import load_specs
+    from taxiway.supervisor.clients import variables
+    from taxiway.supervisor.installation import Installation
+
+    with _reported():
+        installation = Installation.load(home).changed(models=models)
+        found = load_specs(installation.models, variables(installation, os.environ))
+    for problem in found.problems:
+        errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
+    good = f"{len(found.specs)} valid: {', '.join(found.specs) or 'none'}"
+    console.print(good, highlight=False)
+    raise typer.Exit(1 if found.problems else 0)
 
 
 def main() -> None:

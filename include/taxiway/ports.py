@@ -153,7 +153,11 @@ class Reports(Protocol):
 
 
 class ReportColumns(Protocol):
-    """Which columns of the two frames mean what (label None: not known yet); drift is a PSI of the threshold or more."""
+    """Which columns of the two frames mean what, and what counts as drift.
+
+    `label` is None while it is not known; `drift_threshold` is the PSI from which a column has drifted, `drift_share`
+    the share of drifted columns from which the frame has.
+    """
 
     @property
     def numerical(self) -> Sequence[str]: ...
@@ -167,6 +171,8 @@ class ReportColumns(Protocol):
     def kind(self) -> str: ...
     @property
     def drift_threshold(self) -> float: ...
+    @property
+    def drift_share(self) -> float: ...
 
 
 class Notifier(Protocol):

@@ -16,6 +16,7 @@ from taxiway.errors import SpecError
 from taxiway.spec import ModelSpec, Section
 
 DEFAULTS = "_defaults.yaml"
+_CORRECT = "correct the file, then run `taxiway validate`."
 _BOOL = "tag:yaml.org,2002:bool"
 _VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -41,12 +42,24 @@ class SpecSet:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2 booleans: only true and false, so that the key `on` stays a word."""
+    """YAML 1.2 booleans (only true and false, so that the key `on` stays a word), and no key twice."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL or first in "tTfF"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping; a repeated key, of which YAML would keep the last one in silence, is an error."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice", key.start_mark
+                )
+            seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return mapping
 
 
 class EmbeddedGateway(Section):
@@ -76,7 +89,7 @@ def load_spec(path: Path, variables: Mapping[str, str]) -> ModelSpec:
         raise SpecError(
             "\n".join(str(problem) for problem in problems),
             where=path.name,
-            next_step="correct the file, then run `taxiway validate`.",
+            next_step=_CORRECT,
         )
     return spec
 
@@ -93,8 +106,12 @@ def load_environments(path: Path, variables: Mapping[str, str]) -> dict[str, Emb
     try:
         document = _substitute(_read_yaml(path), variables)
         return TypeAdapter(dict[str, EmbeddedGateway]).validate_python(document)
-    except (ValidationError, ValueError) as error:
-        raise SpecError(f"the environments file is wrong: {error}", where=str(path)) from error
+    except ValidationError as error:
+        problems = [_problem(path, dict(item), EmbeddedGateway) for item in error.errors()]
+        text = "\n".join(str(problem) for problem in problems)  # pydantic's own text would show the tokens
+        raise SpecError(text, where=str(path), next_step=_CORRECT) from error
+    except (ValueError, OSError) as error:
+        raise SpecError(str(error), where=str(path), next_step=_CORRECT) from error
 
 
 def _load(path: Path, variables: Mapping[str, str]) -> tuple[ModelSpec | None, list[Problem]]:
@@ -104,7 +121,7 @@ def _load(path: Path, variables: Mapping[str, str]) -> tuple[ModelSpec | None, l
         document = _substitute(_merge(defaults, _read_yaml(path)), variables)
         spec = ModelSpec.model_validate(document)
     except ValidationError as error:
-        return None, [_problem(path, dict(item)) for item in error.errors()]
+        return None, [_problem(path, dict(item), ModelSpec) for item in error.errors()]
     except (ValueError, OSError) as error:
         return None, [Problem(path, "", str(error))]
     if spec.model != path.stem:
@@ -116,7 +133,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a safe loader)
     except yaml.YAMLError as error:
-        raise ValueError(f"is not valid YAML: {error}") from error
+        raise ValueError(f"{path.name} is not valid YAML: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path.name} must be a mapping of keys, but is {type(document).__name__}")
     return document
@@ -147,13 +164,14 @@ def _variable(name: str, variables: Mapping[str, str]) -> str:
     return variables[name]
 
 
-def _problem(path: Path, item: Mapping[str, Any]) -> Problem:
-    location = [str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal["))]
+def _problem(path: Path, item: Mapping[str, Any], root: type[BaseModel]) -> Problem:
+    parts = (str(part) for part in item["loc"])
+    location = [part for part in parts if not part.startswith(("function-", "literal[", "[key]"))]
     key = ".".join(location)
     value = item.get("input")
     shown = f" (value: {value!r})" if isinstance(value, str | int | float | bool | None) else ""
     if item["type"] == "extra_forbidden":
-        return Problem(path, key, f"unknown key{_nearest(location[-1], _keys_at(location[:-1]))}")
+        return Problem(path, key, f"unknown key{_nearest(location[-1], _keys_at(root, location[:-1]))}")
     if item["type"] == "missing":
         return Problem(path, key, "is required, but missing")
     hint = ""
@@ -167,8 +185,7 @@ def _nearest(word: str, choices: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(choices))}"
 
 
-def _keys_at(location: list[str]) -> list[str]:
-    section: type[BaseModel] = ModelSpec
+def _keys_at(section: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
         if part.isdigit() or part not in section.model_fields:
             continue

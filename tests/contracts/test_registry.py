@@ -16,6 +16,7 @@ from taxiway.ports import Registry
 from tests.conftest import free_port
 from tests.fakes import FakeClock, FakeRegistry
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for MLflow to start
 NO_RUN = "0" * 32
 
 

@@ -37,9 +37,10 @@ class EvidentlyReports:
         """
         with tempfile.TemporaryDirectory(prefix="taxiway-evidently-") as directory:
             workspace = Path(directory)
+            before, now = workspace / "reference.parquet", workspace / "current.parquet"
             job = {
-                "reference": str(workspace / "reference.parquet"),
-                "current": str(workspace / "current.parquet"),
+                "reference": str(before),
+                "current": str(now),
                 "html": str(html.absolute()),
                 "document": str(document.absolute()),
                 "numerical": list(columns.numerical),
@@ -48,11 +49,12 @@ class EvidentlyReports:
                 "label": columns.label,
                 "kind": columns.kind,
                 "drift_threshold": columns.drift_threshold,
+                "drift_share": columns.drift_share,
             }
             used = [*columns.numerical, *columns.categorical, *([columns.label] if columns.label else [])]
             _require(used, reference=reference, current=current)
-            reference[used].to_parquet(job["reference"], index=False)
-            current[used].to_parquet(job["current"], index=False)
+            reference[used].to_parquet(before, index=False)
+            current[used].to_parquet(now, index=False)
             (workspace / "job.json").write_text(json.dumps(job), encoding="utf-8")
             outcome = run(
                 [sys.executable, "-W", "ignore", "-m", "taxiway.adapters.evidently_worker", workspace / "job.json"],

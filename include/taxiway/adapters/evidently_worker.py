@@ -12,14 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidently import (
-    BinaryClassification,
-    DataDefinition,
-    Dataset,
-    MulticlassClassification,
-    Regression,
-    Report,
-)
+from evidently import BinaryClassification, DataDefinition, Dataset, MulticlassClassification, Regression, Report
 from evidently.presets import ClassificationQuality, DataDriftPreset, RegressionQuality
 
 
@@ -59,7 +52,8 @@ def _definition(job: dict[str, Any]) -> DataDefinition:
 def _metrics(job: dict[str, Any]) -> list[Any]:
     """Test drift only: Evidently's own tests of performance are two-sided, so an improvement would fail them."""
     columns = [*job["numerical"], *job["categorical"]]
-    metrics: list[Any] = [DataDriftPreset(columns=columns, method="psi", threshold=job["drift_threshold"])]
+    limits = {"threshold": job["drift_threshold"], "drift_share": job["drift_share"]}
+    metrics: list[Any] = [DataDriftPreset(columns=columns, method="psi", **limits)]
     if job["label"] and job["kind"] == "regression":
         metrics.append(RegressionQuality(pred_actual_plot=True, error_plot=True, error_distr=True, include_tests=False))
     elif job["label"]:

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from taxiway.bootstrap import Services
-from taxiway.demo.flights import Flights
+from taxiway.demo.commits import push_initial, push_worse
+from taxiway.demo.flights import arrive
 from taxiway.demo.journal import Journal
+from taxiway.demo.months import FIRST_DATA, MODEL, MONTHS, month_name, month_window
 from taxiway.demo.people import Followed, People
-from taxiway.demo.repository import DemoRepository
 from taxiway.demo.traffic import replay
 from taxiway.demo.view import View
-from taxiway.domain.values import CHAMPION, Window
+from taxiway.domain.values import CHAMPION
 from taxiway.errors import DeliveryStopped
 from taxiway.spec import ModelSpec
 
-MODEL = "flight_delays"
-FIRST_DATA = (1, 2, 3)
-MONTHS = (4, 5, 6, 7, 8)
 _BATCH_ROWS = 1000
-
-
-def month_start(month: int) -> datetime:
-    """Return the beginning of a month of the data's year."""
-    return datetime(2013, month, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -39,8 +33,6 @@ class Story:
 
     services: Services
     spec: ModelSpec
-    flights: Flights
-    repository: DemoRepository
     people: People
     journal: Journal
     view: View
@@ -48,14 +40,12 @@ class Story:
     def tell(self) -> None:
         """Tell every chapter that was not told yet."""
         self._chapter("data", "January to March arrive as data", self._first_data)
-        self._chapter("commit", "A data scientist pushes the first commit", self.repository.push_first)
+        self._chapter("commit", "A data scientist pushes the first commit", self._push_first)
         self._chapter("ci_first", "The push is noticed: continuous integration", lambda: self._build("commit"))
-        self._chapter(
-            "delivery_first", "Staging, sign-offs, approval, production", lambda: self._deliver("ci_first")
-        )
+        self._chapter("delivery_first", "Staging, sign-offs, approval, production", lambda: self._deliver("ci_first"))
         for month in MONTHS:
             self._month(month)
-        self._chapter("bad_commit", "A commit that makes the model worse is pushed", self.repository.push_worse)
+        self._chapter("bad_commit", "A commit that makes the model worse is pushed", self._push_worse)
         self._chapter("ci_worse", "It is stopped at the gate", self._stopped_at_gate)
         self._chapter("rollback", "Production is rolled back to the previous version", self._roll_back)
 
@@ -65,8 +55,22 @@ class Story:
                 self.journal.finish(name, tell())
         return self.journal[name]
 
-    def _first_data(self) -> dict[str, int]:
-        return {str(month): self.flights.arrive(month) for month in FIRST_DATA}
+    @property
+    def _folder(self) -> Path:
+        return self.services.settings.home / "demo"
+
+    def _arrive(self, month: int) -> list[str]:
+        last_day = month_window(month).end - timedelta(days=1)
+        return arrive(self._folder / "flights", through=last_day.date())
+
+    def _first_data(self) -> dict[str, Any]:
+        return {"months": self._arrive(FIRST_DATA[-1])}
+
+    def _push_first(self) -> dict[str, str]:
+        return {"sha": push_initial(self._folder / "flight_delays.git")}
+
+    def _push_worse(self) -> dict[str, str]:
+        return {"sha": push_worse(self._folder / "flight_delays.git")}
 
     def _build(self, commit_chapter: str) -> dict[str, Any]:
         followed = self.people.expect("ci", f"commit-{self.journal[commit_chapter]['sha']}")
@@ -90,7 +94,7 @@ class Story:
         return {"version": version, "seconds": followed.seconds}
 
     def _month(self, month: int) -> None:
-        name = f"{month_start(month):%B}"
+        name = month_name(month)
         self._chapter(f"replay_{month}", f"{name}: flights are replayed as traffic", lambda: self._replay(month))
         watched = self._chapter(f"watch_{month}", f"{name}: production is monitored", lambda: self._watch(month))
         if not watched["retraining"]:
@@ -98,14 +102,14 @@ class Story:
         run_id = watched["retraining"]
         self._chapter(f"retrain_{month}", f"{name}: retraining is asked for", lambda: self._retrain(run_id))
         if self.journal[f"retrain_{month}"]["go"]:
+            self._chapter(f"ci_{month}", f"{name}: retrained on fresh data", lambda: self._built_by(f"retrain_{month}"))
             self._chapter(
-                f"ci_{month}", f"{name}: retrained on fresh data", lambda: self._built_by(f"retrain_{month}")
+                f"delivery_{month}", f"{name}: the new version is delivered", lambda: self._deliver(f"ci_{month}")
             )
-            self._chapter(f"delivery_{month}", f"{name}: the new version is delivered", lambda: self._deliver(f"ci_{month}"))
 
     def _replay(self, month: int) -> dict[str, Any]:
-        rows = self.flights.arrive(month)
-        frame = self.services.data(self.spec).read(Window(month_start(month), month_start(month + 1)))
+        self._arrive(month)
+        frame = self.services.data(self.spec).read(month_window(month))
         columns = [self.spec.task.key, self.spec.task.timestamp, *self.spec.data.features]
         production = self.services.target(self.spec.environments.production)
         done = replay(
@@ -113,20 +117,24 @@ class Story:
             MODEL,
             frame[columns],
             batch=_BATCH_ROWS,
-            progress=lambda sent: self.view.show_run("rows sent", {f"{sent} of {rows}": "running"}),
+            progress=lambda sent: self.view.show_run("rows sent", {f"{sent} of {len(frame)}": "running"}),
         )
         return {"rows": done.rows, "requests": done.requests, "served_by": done.rows_by_version}
 
     def _watch(self, month: int) -> dict[str, Any]:
-        end = month_start(month + 1)
-        run_id = f"window-{end:%Y-%m-%d}"
-        conf = {"data_start": month_start(month).isoformat(), "data_end": end.isoformat()}
+        window = month_window(month)
+        run_id = f"window-{window.end:%Y-%m-%d}"
+        conf = {"data_start": window.start.isoformat(), "data_end": window.end.isoformat()}
         self.people.api.trigger(f"{MODEL}.monitoring", run_id, conf)
         followed = self.people.expect("monitoring", run_id)
         result = self.people.api.xcom(f"{MODEL}.monitoring", run_id, "assess")
         self.view.note(f"{result['verdict']}: {'; '.join(result['reasons']) or 'nothing to report'}")
         asked = followed.states.get("start_retraining") == "success"
-        return {**result, "seconds": followed.seconds, "retraining": f"retrain-{end:%Y-%m-%d}" if asked else None}
+        return {
+            **result,
+            "seconds": followed.seconds,
+            "retraining": f"retrain-{window.end:%Y-%m-%d}" if asked else None,
+        }
 
     def _retrain(self, run_id: str) -> dict[str, Any]:
         followed = self.people.expect("retraining", run_id)

@@ -111,9 +111,9 @@ def psi(reference: Counts, current: Counts) -> float:
     """Return the population stability index of two sets of counts on the same bins; 0 means the same shares.
 
     PSI = sum over bins of (q - p) ln(q / p), with p and q the shares in reference and current (N. Siddiqi, Credit Risk
-    Scorecards, 2006; it is the symmetrised Kullback-Leibler divergence of H. Jeffreys, 1946). Each bin of each side gets half
-    a count first (Jeffreys' prior), so empty bins are finite and weigh less the more rows there are. Bins that are
-    empty on both sides are left out. Raises ValueError when the numbers of bins differ or a side has no rows.
+    Scorecards, 2006; it is the symmetrised Kullback-Leibler divergence of H. Jeffreys, 1946). Each bin of each side
+    gets half a count first (Jeffreys' prior), so empty bins are finite and weigh less the more rows there are. Bins
+    that are empty on both sides are left out. Raises ValueError when the numbers of bins differ or a side has no rows.
     """
     p, q = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
     if p.shape != q.shape:
@@ -126,8 +126,8 @@ def psi(reference: Counts, current: Counts) -> float:
 
 
 def _smoothed_shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    smoothed = counts + _PSEUDO_COUNT
-    return smoothed / smoothed.sum()
+    smoothed: npt.NDArray[np.float64] = counts + _PSEUDO_COUNT
+    return smoothed / float(smoothed.sum())
 
 
 def _numeric_bins(values: npt.NDArray[np.float64]) -> Bins:
@@ -169,7 +169,7 @@ def _tally(values: Values) -> Counter[Any]:
 def _category(value: Any) -> str | None:
     """Return the value's text, or None for None, NaN and other values that do not equal themselves."""
     try:
-        missing = value is None or bool(value != value)  # noqa: PLR0124 (only missing values differ from themselves)
+        missing = value is None or bool(value != value)
     except TypeError:  # a missing value of another library that has no truth
         missing = True
     return None if missing else str(value)

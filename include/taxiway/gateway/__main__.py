@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,13 @@ from pathlib import Path
 from aiohttp import web
 
 from taxiway.bootstrap import Services, settings
-from taxiway.errors import SettingsError
+from taxiway.errors import SettingsError, TaxiwayError
 from taxiway.gateway.app import create_app
 from taxiway.gateway.config import Config
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT: then answer what has begun, compact the log, stop the scorers."""
+    """Serve until SIGTERM or SIGINT: then answer what has begun, stop the scorers, compact the log."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--environment", required=True, help="such as staging or production")
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
@@ -26,16 +27,23 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
+    try:
+        _serve(options.environment, options.host, options.port)
+    except TaxiwayError as error:
+        sys.exit(f"the gateway of {options.environment} cannot serve: {error}")
+
+
+def _serve(environment: str, host: str, port: int) -> None:
     services = Services(settings())
     home = services.settings.home
     config = Config(
-        environment=options.environment,
-        directory=home / "gateways" / options.environment,
+        environment=environment,
+        directory=home / "gateways" / environment,
         cache=services.settings.cache,
-        token=services.settings.variables.get(f"TAXIWAY_{options.environment.upper()}_TOKEN", ""),
+        token=services.settings.variables.get(f"TAXIWAY_{environment.upper()}_TOKEN", ""),
     )
     app = create_app(config, registry=services.registry, verifier=services.verifier, clock=services.clock)
-    run(app, config, host=options.host, port=options.port)
+    run(app, config, host=host, port=port)
 
 
 def run(app: web.Application, config: Config, *, host: str, port: int) -> None:

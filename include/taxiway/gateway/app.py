@@ -88,9 +88,7 @@ class _Gateway:
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(
-            middlewares=[_errors, self._authorise], client_max_size=self._config.max_request_bytes
-        )
+        app = web.Application(middlewares=[_errors, self._authorise], client_max_size=self._config.max_request_bytes)
         version = f"/control/models/{_MODEL}/versions/{{version:[0-9]{{1,9}}}}"
         app.add_routes(
             [
@@ -127,8 +125,8 @@ class _Gateway:
         request_id = request.headers.get("X-Request-Id") or uuid.uuid4().hex
         if not _REQUEST_ID.fullmatch(request_id):
             raise web.HTTPBadRequest(text="X-Request-Id must be 1 to 128 printable ASCII characters")
-        if request.content_type not in (JSON, CSV):
-            raise web.HTTPUnsupportedMediaType(text=f"the content type must be {JSON} or {CSV}")
+        if request.content_type not in (JSON, CSV) or (request.charset or "utf-8").lower() != "utf-8":
+            raise web.HTTPUnsupportedMediaType(text=f"the content type must be {JSON} or {CSV}, in UTF-8")
         body = await request.read()
         try:
             rows = read_rows(body, request.content_type)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taxiway.adapters.prediction_log import LogEntry
+from taxiway.domain.values import TrafficPlan
 from taxiway.errors import NotFoundError, TargetUnavailable, TaxiwayError
 from taxiway.gateway.log import LogWriter
 from taxiway.gateway.payload import Rows
@@ -73,7 +74,7 @@ class Invocations:
         if self._mirrored:
             await asyncio.wait(self._mirrored, timeout=patience)
 
-    def _plan(self, model: str) -> tuple[ServedModel, Any]:
+    def _plan(self, model: str) -> tuple[ServedModel, TrafficPlan]:
         served = self._serving.models.get(model)
         if served is None or served.plan is None:
             raise NotFoundError(
@@ -85,7 +86,7 @@ class Invocations:
 
     async def _from_challenger(self, call: Call, challenger: Deployed) -> Answer | None:
         if challenger.scorer.state != "ready":
-            self._count(call, challenger, CANARY, 0.0, None)
+            self._count(call, challenger, CANARY, time.perf_counter(), None)
             return None
         try:
             answer = await self._ask(call, challenger, CANARY)
@@ -126,7 +127,7 @@ class Invocations:
         self, call: Call, deployed: Deployed, role: str, began: float, predictions: Sequence[Any] | None
     ) -> float:
         """Add the request to the version's figures; returns its latency in milliseconds."""
-        latency = (time.perf_counter() - began) * 1000 if began else 0.0
+        latency = (time.perf_counter() - began) * 1000
         self._serving.observations.record(
             call.model,
             deployed.release.version,

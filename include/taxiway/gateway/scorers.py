@@ -137,7 +137,8 @@ class Scorer:
                 await self._ready.wait()
         except TimeoutError as error:
             raise TargetUnavailable("the scorer is still starting", where=self.name) from error
-        assert self._session is not None and self._process is not None  # noqa: S101 (that is what ready means)
+        assert self._session is not None  # noqa: S101 (that is what ready means)
+        assert self._process is not None  # noqa: S101 (same)
         return self._session, self._process
 
     async def _supervise(self) -> None:

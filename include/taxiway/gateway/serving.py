@@ -63,8 +63,8 @@ class Serving:
             versions = {version: self._start(release, desired=True) for version, release in desired.releases.items()}
             self.models[model] = ServedModel(versions, desired.plan)
         for path in (self.config.directory / "versions").glob("*/*"):
-            model = self.models.get(path.parent.name)
-            if model is None or path.name not in {str(version) for version in model.versions}:
+            served = self.models.get(path.parent.name, ServedModel())
+            if path.name not in map(str, served.versions):
                 remove(VersionFiles(path))  # a deploy that never became ready
 
     async def deploy(self, release: Release) -> None:

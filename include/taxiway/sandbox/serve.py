@@ -32,10 +32,13 @@ from mlflow.pyfunc import scoring_server
 from mlflow.utils.proto_json_utils import MlflowInvalidInputException
 
 _PR_SET_PDEATHSIG = 1
+_invocations: Any = scoring_server.invocations  # untyped in MLflow
 _BACKLOG = 128
 _KEEP_ALIVE_SECONDS = 300  # longer than any client keeps an idle connection, so that the client closes it
 _SAMPLES = {"boolean": True, "string": "", "datetime": "2000-01-01T00:00:00"}
-_PROTOCOL = "the body must be text/csv, or JSON with exactly one of dataframe_split, dataframe_records, instances, inputs"
+_PROTOCOL = (
+    "the body must be text/csv, or JSON with exactly one of dataframe_split, dataframe_records, instances, inputs"
+)
 _HTTP_OK, _BAD_REQUEST, _UNAVAILABLE = 200, 400, 503
 
 
@@ -74,7 +77,7 @@ class Scorer:
 
     def _score(self, body: bytes, content_type: str) -> Response:
         try:
-            answer = scoring_server.invocations(body, content_type, self._model, self._schema)
+            answer = _invocations(body, content_type, self._model, self._schema)
         except Exception as error:  # noqa: BLE001 (a model may raise anything, and MLflow repeats the data in its texts)
             _log(error)
             return _refusal(_BAD_REQUEST, "BAD_REQUEST", self._explain(error))
@@ -119,7 +122,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _listen(uds: Path | None, port: int | None) -> tuple[socket.socket, str]:
-    """Return the listening socket and its address; callers may connect at once and are answered when the model is up."""
+    """Return the listening socket and its address; who connects early is answered when the model is loaded."""
     if uds is not None:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         server.bind(str(uds))

@@ -107,7 +107,7 @@ def _problems(spec: ModelSpec, frame: pd.DataFrame, name: str) -> list[str]:
         found.append(f"{len(frame)} rows are fewer than min_rows {checks.min_rows}")
     if frame[spec.task.key].duplicated().any():
         found.append(f"{spec.task.key} is not unique ({int(frame[spec.task.key].duplicated().sum())} repeats)")
-    if frame[spec.task.label].nunique() < 2:  # noqa: PLR2004 (one value cannot be learned)
+    if frame[spec.task.label].nunique() < 2:
         found.append(f"the label {spec.task.label} has only one value")
     for column, largest in checks.max_missing.items():
         share = float(frame[column].isna().mean())

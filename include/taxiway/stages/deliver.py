@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
 from taxiway.domain.release import approval_statement
@@ -161,9 +159,7 @@ class Delivery:
         candidate = self.candidate()
         self._restore_champion(production)
         if state_of(candidate) not in CLOSED:
-            self.registry.set_tags(
-                self.spec.model, self.version, {STATE: State.REJECTED.value, REASON: reason[:500]}
-            )
+            self.registry.set_tags(self.spec.model, self.version, {STATE: State.REJECTED.value, REASON: reason[:500]})
         challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
         if challenger and challenger.version == self.version:
             self.registry.delete_alias(self.spec.model, CHALLENGER)

@@ -13,7 +13,7 @@ def file_digest(path: Path) -> str:
 
 
 def directory_digest(directory: Path) -> str:
-    """Return `sha256:<hex>` over the manifest of all files: one line `<sha256>  <relative path>` each, sorted by path."""
+    """Return `sha256:<hex>` over the manifest of all files: one line `<sha256>  <relative path>` each, by path."""
     manifest = hashlib.sha256()
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         line = f"{file_digest(path).removeprefix('sha256:')}  {path.relative_to(directory).as_posix()}\n"

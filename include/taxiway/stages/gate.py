@@ -24,9 +24,7 @@ def judge(spec: ModelSpec, build: Build, *, registry: Registry, clock: Clock) ->
     """
     evaluation = evidence_of(registry, build.run_id, "evaluation")
     decision = judge_measured(policy(spec.gates), measured(evaluation.figures))
-    evidence = Evidence(
-        "gate", decision.verdict, clock.now(), decision.reasons, evaluation.subject, decision.figures()
-    )
+    evidence = Evidence("gate", decision.verdict, clock.now(), decision.reasons, evaluation.subject, decision.figures())
     record(registry, build.run_id, evidence)
     for check in decision.checks:
         print(f"{check.verdict.value:>12}  {check.reason}")  # noqa: T201 (the log shows every check)

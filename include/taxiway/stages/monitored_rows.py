@@ -31,6 +31,7 @@ class Columns:
     label: str | None
     kind: str
     drift_threshold: float
+    drift_share: float
     prediction: str = PREDICTION
     classes: tuple[Any, ...] | None = None
 
@@ -48,15 +49,22 @@ def columns_of(spec: ModelSpec, reference: pd.DataFrame, *, label: str | None) -
     categorical = [name for name in spec.data.features if name not in numerical]
     (categorical if kind == "multiclass" else numerical).append(PREDICTION)
     classes = tuple(sorted(reference[spec.task.label].unique())) if kind == "multiclass" else None
+    drift = spec.monitoring.drift
     return Columns(
-        tuple(numerical), tuple(categorical), label, kind, spec.monitoring.drift.column, PREDICTION, classes
+        numerical=tuple(numerical),
+        categorical=tuple(categorical),
+        label=label,
+        kind=kind,
+        drift_threshold=drift.column,
+        drift_share=drift.share,
+        classes=classes,
     )
 
 
 def production_answers(spec: ModelSpec, log: pd.DataFrame, window: Window) -> pd.DataFrame:
     """Return what callers got, one row per key: the newest answer of champion or canary, never the shadow's.
 
-    Raises DataError when there is none.
+    Keys become text; rows without a key are all kept. Raises DataError when there is no answer.
     """
     answers = log[log["role"].isin(_PRODUCTION_ROLES)]
     if answers.empty:
@@ -65,8 +73,9 @@ def production_answers(spec: ModelSpec, log: pd.DataFrame, window: Window) -> pd
             where=f"{spec.model}, prediction log of {spec.environments.production}",
             next_step="choose a window with traffic (data_start, data_end), or send requests with key and timestamp.",
         )
-    newest = answers.assign(key=answers["key"].astype(str)).sort_values(["logged_at", "request_id"], kind="stable")
-    return newest.drop_duplicates("key", keep="last").sort_values(["event_time", "key"], ignore_index=True)
+    ordered = answers.assign(key=_as_text(answers["key"])).sort_values(["logged_at", "request_id"], kind="stable")
+    replaced = ordered["key"].notna() & ordered.duplicated("key", keep="last")
+    return ordered[~replaced].sort_values(["event_time", "key"], kind="stable", ignore_index=True)
 
 
 def known_labels(spec: ModelSpec, data: DataSource, window: Window, as_of: datetime) -> pd.Series[Any]:
@@ -76,8 +85,8 @@ def known_labels(spec: ModelSpec, data: DataSource, window: Window, as_of: datet
     task = spec.task
     rows = data.read(window, [task.key, task.timestamp, task.label])
     due = pd.to_datetime(rows[task.timestamp], utc=True) + task.label_delay <= as_of
-    known = rows[due & rows[task.label].notna()].drop_duplicates(task.key, keep="last")
-    return pd.Series(known[task.label].to_numpy(), index=known[task.key].astype(str).to_numpy(), name=task.label)
+    known = rows[due & rows[task.label].notna() & rows[task.key].notna()].drop_duplicates(task.key, keep="last")
+    return pd.Series(known[task.label].to_numpy(), index=_as_text(known[task.key]).to_numpy(), name=task.label)
 
 
 def typed(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
@@ -97,7 +106,7 @@ def typed(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
         if name in columns.numerical:
             values[name] = pd.to_numeric(found, errors="coerce").astype("float64")
         else:
-            values[name] = found.astype(object).where(found.notna(), None).map(str, na_action="ignore")
+            values[name] = _as_text(found)
     return frame.assign(**values)
 
 
@@ -121,6 +130,15 @@ def plain_labels(labels: pd.Series[Any], kind: str) -> pd.Series[Any]:
         return labels.astype("float64")
     text = labels.dtype == object and len(labels) > 0 and isinstance(labels.iloc[0], str)
     return labels if text else labels.astype("int64")
+
+
+def _as_text(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return text or None; whole numbers have no decimals, also where missing values made them floats."""
+    import pandas as pd
+
+    plain = values.convert_dtypes(convert_string=False, convert_boolean=False)
+    texts = [str(value) if known else None for value, known in zip(plain, plain.notna(), strict=True)]
+    return pd.Series(texts, index=values.index, dtype=object)
 
 
 def _one_value(predictions: pd.Series[Any], columns: Columns) -> pd.Series[Any]:

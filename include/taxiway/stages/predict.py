@@ -36,7 +36,9 @@ def predict(
     """Predict the features of the frame; raises ContractError when the model does not answer each row."""
     with tempfile.TemporaryDirectory(prefix="taxiway-predict-") as directory:
         workspace = Path(directory)
-        features, answers, report = (workspace / name for name in ("features.parquet", "answers.parquet", "report.json"))
+        features, answers, report = (
+            workspace / name for name in ("features.parquet", "answers.parquet", "report.json")
+        )
         frame[list(spec.data.features)].to_parquet(features, index=False)
         command: list[str | Path] = [environment.python, SCRIPTS / "predict.py", "--model", model]
         command += ["--frame", features, "--out", answers, "--report", report]

@@ -55,7 +55,9 @@ def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signe
         "taxiway.trained_until": str(snapshot.figures["data_end"]),
         "taxiway.build_reason": build.reason,
     }
-    return registry.register(spec.model, build.run_id, tags, f"{build.sha[:12]} by {build.author}: {gate.verdict.value}")
+    return registry.register(
+        spec.model, build.run_id, tags, f"{build.sha[:12]} by {build.author}: {gate.verdict.value}"
+    )
 
 
 def close_build(build: Build, *, registry: Registry, notifier: Notifier) -> None:

@@ -20,9 +20,7 @@ from taxiway.stages.scorer import SCRIPTS
 _MEGABYTE = 1_000_000
 
 
-def train(
-    spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock
-) -> Evidence:
+def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock) -> Evidence:
     """Train on the stored training window and store the MLflow model with the build.
 
     Raises TrainingError when the function raises, meets a limit, or writes no model with a signature.

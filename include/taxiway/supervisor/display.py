@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -11,7 +12,15 @@ from rich.table import Table
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.state import ProgramState, SupervisorState
 
-_COLOURS = {"ready": "green", "done": "green", "starting": "yellow", "waiting": "dim", "down": "red", "stopped": "dim"}
+_COLOURS = {
+    "ready": "green",
+    "done": "green",
+    "starting": "yellow",
+    "waiting": "dim",
+    "down": "red",
+    "stopping": "yellow",
+    "stopped": "dim",
+}
 
 
 class StartDisplay:
@@ -37,29 +46,39 @@ class StartDisplay:
 
     def show(self, state: SupervisorState) -> None:
         """Show the state; lines that were printed before are not repeated."""
-        if state.phase == "running" and self._live:
-            self._live.stop()
-            self._live = None
         if self._live:
-            self._live.update(program_table(state), refresh=True)
-            return
+            self._live.update(program_table(state.programs), refresh=True)
+        else:
+            self._print_news(state)
         if state.phase == "running" and not self._is_up:
             self._is_up = True
-            self._console.print(program_table(state))
-            self._console.print(address_table(self._installation))
+            self._finish(state)
+
+    def _print_news(self, state: SupervisorState) -> None:
         for name, program in state.programs.items():
             line = f"{name}: {program.phase} {_figure(program)}".strip()
             if program.phase in ("ready", "done", "down") and line not in self._said:
                 self._said.add(line)
                 self._console.print(line, highlight=False)
 
+    def _finish(self, state: SupervisorState) -> None:
+        """Replace the live table by the final one; from here on only news are printed."""
+        if self._live:
+            self._live.stop()
+            self._live = None
+            self._console.print(program_table(state.programs))
+            self._said = {
+                f"{name}: {program.phase} {_figure(program)}".strip() for name, program in state.programs.items()
+            }
+        self._console.print(address_table(self._installation))
 
-def program_table(state: SupervisorState) -> Table:
+
+def program_table(programs: Mapping[str, ProgramState]) -> Table:
     """Return the programs as a table."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("program", "state", "pid", "restarts", ""):
         table.add_column(heading, overflow="fold")
-    for name, program in state.programs.items():
+    for name, program in programs.items():
         colour = _COLOURS[program.phase]
         table.add_row(
             name,

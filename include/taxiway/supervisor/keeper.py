@@ -79,25 +79,31 @@ class Keeper:
             await keeper.ready.wait()
         while not self._stopping:
             code = await self._run_once()
-            if self._stopping or (self.program.probe is None and code == 0):
+            if self.program.probe is None and code == 0:
                 return
-            await self._died(code)
+            if not self._stopping:
+                await self._died(code)
 
     async def stop(self) -> None:
         """Stop the program and everything it started: TERM, after its grace KILL."""
         self._stopping = True
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        self._show(phase="down", detail="stopping")
-        with suppress(ProcessLookupError):
-            process.terminate()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), self.program.grace)
-        await self._registrar.clear_after(process.pid)
-        code = await process.wait()
-        _logger.info("%s stopped (%s)", self.program.name, describe_exit(code))
+        if process is not None and process.returncode is None:
+            self._show(phase="stopping", detail="")
+            with suppress(ProcessLookupError):
+                process.terminate()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), self.program.grace)
+            await self._registrar.clear_after(process.pid)
+            code = await process.wait()
+            _logger.info("%s stopped (%s)", self.program.name, describe_exit(code))
         self._show(phase="stopped", detail="", pid=None)
+
+    def kill(self) -> None:
+        """End the program's process at once; `stop`, which waits for it, clears up the rest."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _run_once(self) -> int:
         started, since = time.monotonic(), datetime.now(UTC)

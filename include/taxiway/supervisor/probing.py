@@ -24,7 +24,7 @@ class Prober:
 
     async def wait_until_ready(self, probe: Probe, since: datetime) -> None:
         """Return once the program answers; its heartbeat, if it has one, must be newer than `since`."""
-        while not await self.is_ready(probe, since):
+        while not await self.is_ready(probe, since):  # noqa: ASYNC110 (another process: there is no event)
             await asyncio.sleep(_INTERVAL)
 
     async def is_ready(self, probe: Probe, since: datetime | None = None) -> bool:

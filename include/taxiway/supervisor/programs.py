@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from taxiway.bootstrap import PROJECT
@@ -57,7 +56,7 @@ def programs(installation: Installation, credentials: Credentials, inherited: Ma
     """Return all programs in the order they are shown; `inherited` is the caller's environment."""
     base = base_environment(installation, inherited)
     return [
-        *(_gateway(name, installation, credentials, base) for name in GATEWAYS if find_spec("taxiway.gateway.__main__")),
+        *(_gateway(name, installation, credentials, base) for name in GATEWAYS),
         _mlflow(installation, base),
         *_airflow(installation, credentials, {**base, **_chosen(inherited, (), _STORAGE_PREFIXES)}),
     ]
@@ -108,9 +107,9 @@ def _gateway(name: str, installation: Installation, credentials: Credentials, ba
             "TAXIWAY_VERIFY_KEY": str(installation.keys / "platform.pub"),
             f"TAXIWAY_{name.upper()}_TOKEN": getattr(credentials, f"{name}_token"),
         },
-        probe=Probe(f"{installation.url(name)}/health"),
+        probe=Probe(f"{installation.url(name)}/healthz"),
         stop_rank=2,
-        grace=30.0,
+        grace=35.0,  # it answers what has begun, for up to 30 s
         outlives=True,
     )
 

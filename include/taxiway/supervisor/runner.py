@@ -87,13 +87,20 @@ class _Supervisor:
         self._publish(replace(self._state, phase=phase, error=error))
 
     async def run(self, wanted: list[Program]) -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, stop.set)
         prober = Prober()
         registrar = Registrar(self._installation.home)
         keepers = {program.name: self._keeper(program, registrar, prober) for program in wanted}
+        stop = asyncio.Event()
+
+        def ask_to_stop() -> None:
+            """Stop in order; asked again, at once."""
+            if stop.is_set():
+                for keeper in keepers.values():
+                    keeper.kill()
+            stop.set()
+
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, ask_to_stop)
         try:
             await self._keep(keepers, stop)
         finally:

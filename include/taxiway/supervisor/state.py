@@ -13,7 +13,7 @@ from typing import Literal
 from taxiway.errors import SettingsError
 
 Phase = Literal["starting", "running", "stopping", "stopped", "failed"]
-ProgramPhase = Literal["waiting", "starting", "ready", "down", "stopped", "done"]
+ProgramPhase = Literal["waiting", "starting", "ready", "down", "stopping", "stopped", "done"]
 _STATE = "supervisor.json"
 _LOCK = "supervisor.lock"
 

@@ -74,7 +74,8 @@ def render(request: Request, template: str, status: int = 200, **context: object
     """Return a page; `base` is where the console is mounted, `airflow` is the root above it."""
     base = request.scope["root_path"]
     page = _templates().get_template(template)
-    return HTMLResponse(page.render(base=base, airflow=base.rpartition("/")[0], **context), status)
+    places = {"base": base, "airflow": base.rpartition("/")[0], "path": request.url.path}
+    return HTMLResponse(page.render(**places, status=status, **context), status)
 
 
 def is_api(request: Request) -> bool:

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taxiway.domain.evidence import Verdict
@@ -279,6 +279,7 @@ differences = st.floats(-0.2, 0.2)
 
 
 @given(differences, differences, st.floats(0, 0.1), st.floats(0, 0.2))
+@settings(deadline=None)
 def test_better_figures_never_get_a_worse_verdict(one: float, other: float, margin: float, gain: float) -> None:
     """Moving the whole interval up, or widening the margin, never makes the verdict worse."""
     low, high = sorted((one, other))
@@ -293,6 +294,7 @@ def test_better_figures_never_get_a_worse_verdict(one: float, other: float, marg
 
 
 @given(differences, differences, st.floats(0, 0.1))
+@settings(deadline=None)
 def test_directions_mirror(one: float, other: float, margin: float) -> None:
     """A difference in a loss gets the verdict that its mirror image gets in a score."""
     low, high = sorted((one, other))
@@ -306,6 +308,7 @@ def test_directions_mirror(one: float, other: float, margin: float) -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
+@settings(deadline=None)
 def test_a_minimum_holds_exactly(value: float, minimum: float) -> None:
     """A minimum fails exactly when the figure is smaller, and then the sentence shows two different numbers."""
     policy = replace(POLICY, metrics={"roc_auc": MetricPolicy(min=minimum)})

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taxiway.domain.evidence import Verdict
@@ -310,6 +310,7 @@ observations = st.builds(
 
 
 @given(st.lists(observations, max_size=30), st.sampled_from([FULL, SWITCH, replace(FULL, champion=None)]))
+@settings(deadline=None)
 def test_whatever_is_observed_the_rollout_stays_in_its_table(looks: list[Observation], plan: Plan) -> None:
     """No sequence of observations leaves the table, and every transition comes with a reason."""
     state = begin(plan, None, NOON)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taxiway.domain.evidence import Verdict
@@ -111,6 +111,7 @@ def test_all_combinations() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(("ana", "ben", "carla", "eve")), st.booleans(), st.integers(0, 5))))
+@settings(deadline=None)
 def test_every_tester_is_in_exactly_one_list(answers: list[tuple[str, bool, int]]) -> None:
     """Accepted, rejected and missing divide the testers."""
     decision = decided(*(answer(name, said, minute=minute) for name, said, minute in answers))

@@ -1,0 +1,177 @@
+"""In-memory stand-ins for the serving ports; tests/contracts runs the same tests on them as on the real adapters."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from taxiway.adapters.prediction_log import LogEntry
+from taxiway.domain.release import check_approval
+from taxiway.domain.values import (
+    Prediction,
+    Release,
+    TargetStatus,
+    TrafficPlan,
+    VersionObservation,
+    VersionStatus,
+    Window,
+)
+from taxiway.errors import DataError, DeliveryStopped, NotFoundError, TargetUnavailable
+from taxiway.gateway.routing import check_plan, choose, versions_in
+from taxiway.ports import Clock, Verifier
+
+Answers = Callable[[int, pd.DataFrame], Sequence[Any]]
+LOG_COLUMNS = ["request_id", "key", "event_time", "logged_at", "version", "role", "prediction", "latency_ms"]
+
+
+def version_number(version: int, frame: pd.DataFrame) -> list[float]:
+    """Answer every row with the version's number."""
+    return [float(version)] * len(frame)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    at: datetime
+    version: int
+    values: Sequence[Any] | None
+
+
+class FakeServingTarget:
+    """Serves with `answers(version, frame)`, which may raise DataError.
+
+    While `unavailable` nothing answers; a version in `broken` cannot be made ready; `plans` has every switch; what is
+    in `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are
+    checked as a gateway does.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        environment: str = "staging",
+        answers: Answers = version_number,
+        verifier: Verifier | None = None,
+    ) -> None:
+        self.unavailable = False
+        self.broken: set[int] = set()
+        self.plans: list[tuple[str, TrafficPlan]] = []
+        self.observed: dict[str, list[VersionObservation]] = {}
+        self._clock = clock
+        self._environment = environment
+        self._answers = answers
+        self._verifier = verifier
+        self._releases: dict[str, dict[int, Release]] = {}
+        self._plan: dict[str, TrafficPlan] = {}
+        self._requests: dict[str, list[_Request]] = {}
+
+    def deploy(self, release: Release) -> None:
+        """Keep the release, once its approval holds."""
+        self._answer_or_raise()
+        if self._verifier is not None:
+            check_approval(self._verifier.verify_statement(release.approval), release, self._environment)
+        deployed = self._releases.setdefault(release.model, {})
+        same = deployed.get(release.version, release)
+        if release.version in self.broken or same.digest != release.digest:
+            raise DeliveryStopped("the version cannot be made ready", where=f"{release.model} {release.version}")
+        deployed[release.version] = release
+
+    def set_traffic(self, model: str, plan: TrafficPlan) -> None:
+        """Switch when every version of the plan is deployed."""
+        self._answer_or_raise()
+        check_plan(plan)
+        missing = versions_in(plan) - set(self._releases.get(model, {}))
+        if missing:
+            raise DeliveryStopped(f"version {min(missing)} is not ready (not deployed)", where=model)
+        self._plan[model] = plan
+        self.plans.append((model, plan))
+
+    def status(self, model: str) -> TargetStatus:
+        """Return the plan and the deployed versions, all of them ready."""
+        self._answer_or_raise()
+        deployed = sorted(self._releases.get(model, {}).items())
+        states = tuple(VersionStatus(version, release.digest, "ready") for version, release in deployed)
+        return TargetStatus(model, self._plan.get(model), states)
+
+    def observe(self, model: str, since: datetime) -> list[VersionObservation]:
+        """Return what was set in `observed`, else what was counted; latencies are 0."""
+        self._answer_or_raise()
+        if model in self.observed:
+            return self.observed[model]
+        requests = [request for request in self._requests.get(model, []) if request.at >= since]
+        return [
+            _observation(version, [request.values for request in requests if request.version == version])
+            for version in sorted(self._releases.get(model, {}))
+        ]
+
+    def predict(self, model: str, frame: pd.DataFrame) -> Prediction:
+        """Let the version that the plan chooses answer; the shadow answers too."""
+        self._answer_or_raise()
+        plan = self._plan.get(model)
+        if plan is None:
+            raise NotFoundError(f"model {model!r} is not served here")
+        request_id = uuid.uuid4().hex
+        if plan.shadow is not None:
+            self._ask(model, plan.shadow, frame)
+        version = choose(plan, model, request_id)
+        values = self._ask(model, version, frame)
+        if values is None and version != plan.stable:
+            version, values = plan.stable, self._ask(model, plan.stable, frame)
+        if values is None:
+            raise DataError("the model cannot predict these rows")
+        return Prediction(version, request_id, tuple(values))
+
+    def undeploy(self, model: str, version: int) -> None:
+        """Forget a version without traffic."""
+        self._answer_or_raise()
+        plan = self._plan.get(model)
+        if plan is not None and version in versions_in(plan):
+            raise DeliveryStopped(f"version {version} has traffic", where=model)
+        self._releases.get(model, {}).pop(version, None)
+
+    def _ask(self, model: str, version: int, frame: pd.DataFrame) -> Sequence[Any] | None:
+        try:
+            values: Sequence[Any] | None = self._answers(version, frame)
+        except DataError:
+            values = None
+        self._requests.setdefault(model, []).append(_Request(self._clock.now(), version, values))
+        return values
+
+    def _answer_or_raise(self) -> None:
+        if self.unavailable:
+            raise TargetUnavailable("the gateway does not answer")
+
+
+class FakePredictionLog:
+    """Keeps the entries it is given."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, list[LogEntry]] = {}
+
+    def add(self, model: str, entry: LogEntry) -> None:
+        """Log one answered request."""
+        self._entries.setdefault(model, []).append(entry)
+
+    def read(self, model: str, window: Window) -> pd.DataFrame:
+        """Return the rows of the window, ordered by event time."""
+        records = [record for entry in self._entries.get(model, []) for record in entry.records()]
+        inside = [record for record in records if window.start <= record["event_time"] < window.end]
+        frame = pd.DataFrame(inside, columns=None if inside else LOG_COLUMNS)
+        return frame.sort_values("event_time", kind="stable", ignore_index=True)
+
+
+def _observation(version: int, answers: Sequence[Sequence[Any] | None]) -> VersionObservation:
+    values = [value for answer in answers if answer is not None for value in answer]
+    return VersionObservation(
+        version=version,
+        requests=len(answers),
+        errors=sum(answer is None for answer in answers),
+        latency_p50_ms=0.0,
+        latency_p99_ms=0.0,
+        prediction_mean=fmean(values) if values else None,
+    )

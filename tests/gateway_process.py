@@ -1,0 +1,227 @@
+"""The real gateway as a process of its own, on a registry that is a directory; and real, tiny, signed models.
+
+python -m tests.gateway_process --port N --home DIR --registry DIR --verify-key FILE runs the gateway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from taxiway.adapters.model_signing import KeySigner, KeyVerifier
+from taxiway.adapters.system_clock import SystemClock
+from taxiway.domain.release import approval_statement
+from taxiway.domain.values import Release
+from taxiway.errors import NotFoundError
+from taxiway.gateway.__main__ import run
+from taxiway.gateway.app import create_app
+from taxiway.gateway.config import Config
+from taxiway.stages.digests import directory_digest, file_digest
+from taxiway.stages.environments import ensure_environment
+from tests.conftest import free_port
+
+PROJECT = Path(__file__).resolve().parents[1]
+LOCK = PROJECT / "examples" / "flight_delays" / "requirements.txt"
+CACHE = Path(os.environ.get("TAXIWAY_TEST_CACHE", Path(tempfile.gettempdir()) / "taxiway-cache"))
+TOKEN = "token-of-the-test"
+ENVIRONMENT = "staging"
+MAX_REQUEST_BYTES = 100_000
+NEEDS_Z, DOES_NOT_LOAD = 3, 4
+T = TypeVar("T")
+
+MAKE_MODELS = """
+import sys
+from pathlib import Path
+import mlflow.sklearn, pandas as pd
+from mlflow.models import infer_signature
+from sklearn.linear_model import LinearRegression
+
+root = Path(sys.argv[1])
+frame = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": [0.0, 0.0, 1.0, 1.0], "z": [0.0, 1.0, 0.0, 1.0]})
+for version, columns in ((1, ["x", "y"]), (2, ["x", "y"]), (3, ["x", "y", "z"])):
+    model = LinearRegression().fit(frame[columns], frame["x"] * version + frame["y"])
+    signature = infer_signature(frame[columns], model.predict(frame[columns]))
+    mlflow.sklearn.save_model(model, root / str(version), signature=signature, serialization_format="cloudpickle",
+                              pip_requirements=["mlflow-skinny"])
+"""
+
+
+def tiny_models(directory: Path) -> Path:
+    """Return a directory with models 1 and 2 (they predict x * version + y), 3 (needs z too) and 4 (does not load)."""
+    made = directory / "tiny-models"
+    if not made.exists():
+        fresh = directory / "tiny-models.new"
+        python = ensure_environment(LOCK, CACHE, timeout=timedelta(minutes=10)).python
+        subprocess.run([python, "-c", MAKE_MODELS, fresh], check=True, capture_output=True)
+        shutil.copytree(fresh / "1", fresh / str(DOES_NOT_LOAD))
+        (fresh / str(DOES_NOT_LOAD) / "model.pkl").write_bytes(b"this is no pickle")
+        fresh.rename(made)
+    return made
+
+
+class DirectoryRegistry:
+    """The reading half of a registry, on a directory with one folder per run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get_file(self, run_id: str, path: str, destination: Path) -> None:
+        """Copy the file; raises NotFoundError."""
+        if not (self.root / run_id / path).is_file():
+            raise NotFoundError(f"run {run_id} has no file {path!r}")
+        shutil.copyfile(self.root / run_id / path, destination)
+
+    def get_directory(self, run_id: str, path: str, destination: Path) -> None:
+        """Copy the directory; raises NotFoundError."""
+        if not (self.root / run_id / path).is_dir():
+            raise NotFoundError(f"run {run_id} has no files below {path!r}")
+        shutil.copytree(self.root / run_id / path, destination)
+
+
+class Publisher:
+    """Stores, signs and approves versions in a DirectoryRegistry, as CI and delivery do."""
+
+    def __init__(self, registry: Path, models: Path, signing_key: Path) -> None:
+        self._registry = registry
+        self._models = models
+        self._signer = KeySigner(signing_key)
+
+    def release(self, model: str, version: int) -> Release:
+        """Publish the tiny model of that number as a version, approved for the environment."""
+        run = self.run_of(model, version)
+        shutil.copytree(self._models / str(version), run / "model")
+        (run / "taxiway").mkdir()
+        self._signer.sign_directory(run / "model", run / "taxiway" / "model.sig")
+        shutil.copyfile(LOCK, run / "taxiway" / "requirements.txt")
+        release = Release(
+            model=model,
+            version=version,
+            run_id=run.name,
+            digest=directory_digest(run / "model"),
+            lock_digest=file_digest(LOCK),
+            key="id",
+            timestamp="at",
+            approval="",
+        )
+        return self.approved(release, ENVIRONMENT)
+
+    def run_of(self, model: str, version: int) -> Path:
+        """Return where the version's files are stored."""
+        return self._registry / f"{model}-{version}"
+
+    def approved(self, release: Release, environment: str) -> Release:
+        """Return the release with an approval of its own for the environment."""
+        now = datetime.now(UTC)
+        statement = approval_statement(
+            release.model, release.version, release.digest, environment, "dana", now, lock_digest=release.lock_digest
+        )
+        return replace(release, approval=self._signer.sign_statement(statement))
+
+
+class GatewayProcess:
+    """A gateway that can be killed and started again on the same home and port."""
+
+    def __init__(self, home: Path, registry: Path, verify_key: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [sys.executable, "-m", "tests.gateway_process", "--port", str(self.port)]
+        self._command += ["--home", str(home), "--registry", str(registry), "--verify-key", str(verify_key)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """The directory of the prediction log."""
+        return self.home / "log"
+
+    def start(self) -> None:
+        """Start the process and wait until it listens."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        path = os.pathsep.join([str(PROJECT / "include"), str(PROJECT)])
+        with (self.home / "gateway.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=PROJECT,
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        wait_until(self._listens, seconds=60)
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
+        """Signal the gateway alone and return its exit code; its scorers have to look after themselves."""
+        assert self._process is not None
+        self._process.send_signal(sign)
+        return self._process.wait(timeout=60)
+
+    def remove(self) -> None:
+        """Stop the gateway if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+    def scorers(self) -> list[int]:
+        """Return the process ids of this gateway's scorers."""
+        marker = str(self.home / "versions").encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if marker in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it has just ended
+        return found
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.home / "gateway.log").read_text()
+        try:
+            return httpx.get(f"{self.url}/healthz", trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
+def wait_until(condition: Callable[[], T], *, seconds: float = 30) -> T:
+    """Ask until the answer is true and return it; fail after the seconds."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.05)
+    return found
+
+
+def main() -> None:
+    """Run a gateway until SIGTERM."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    for name in ("--home", "--registry", "--verify-key"):
+        parser.add_argument(name, type=Path, required=True)
+    options = parser.parse_args()
+    config = Config(
+        environment=ENVIRONMENT,
+        directory=options.home,
+        cache=CACHE,
+        token=TOKEN,
+        max_request_bytes=MAX_REQUEST_BYTES,
+        drain_timeout=timedelta(seconds=10),
+    )
+    registry = DirectoryRegistry(options.registry)
+    app = create_app(config, registry=registry, verifier=KeyVerifier(options.verify_key), clock=SystemClock())  # type: ignore[arg-type]
+    run(app, config, host="127.0.0.1", port=options.port)
+
+
+if __name__ == "__main__":
+    main()
