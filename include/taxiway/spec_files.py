@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -44,7 +44,7 @@ class SpecSet:
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML 1.2 booleans (only true and false, so that the key `on` stays a word), and no key twice."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL or first in "tTfF"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -177,7 +177,7 @@ def _problem(path: Path, item: Mapping[str, Any], root: type[BaseModel]) -> Prob
     hint = ""
     if item["type"] == "literal_error" and isinstance(value, str):
         hint = _nearest(value, re.findall(r"'([^']+)'", item["ctx"]["expected"]))
-    return Problem(path, key, f"{item['msg']}{hint}{shown}")
+    return Problem(path, key, f"{item['msg'].removeprefix('Value error, ')}{hint}{shown}")
 
 
 def _nearest(word: str, choices: list[str]) -> str:

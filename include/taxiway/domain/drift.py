@@ -19,12 +19,14 @@ import numpy.typing as npt
 
 Values: TypeAlias = npt.NDArray[Any]
 Counts: TypeAlias = Sequence[int] | npt.NDArray[np.int64]
+Counts2D: TypeAlias = Sequence[Sequence[int]] | npt.NDArray[np.int64]
 
 QUANTILE_BINS = 10
 """Deciles, the usual choice for the index; a numeric column with up to twice as many values is binned by value."""
 MAX_CATEGORIES = 100
 """Categories beyond the most frequent ones are counted together with new ones."""
 _PSEUDO_COUNT = 0.5
+_RESAMPLES, _FALSE_ALARMS, _FEWEST_BLOCKS = 300, 0.01, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,25 @@ def psi(reference: Counts, current: Counts) -> float:
     used = (p + q) > 0
     p, q = _smoothed_shares(p[used]), _smoothed_shares(q[used])
     return float(np.sum((q - p) * np.log(q / p)))
+
+
+def noise(blocks: Counts2D, *, window_blocks: int, rng: np.random.Generator) -> float:
+    """Return the PSI that one window in a hundred exceeds though nothing drifted.
+
+    `blocks` (n, bins) counts the reference's rows block by block (days, say: rows of one day share its weather). Pairs
+    of a reference of n blocks and a window of `window_blocks` are drawn from them with replacement (the bootstrap
+    of whole clusters, Field & Welsh 2007, JRSS B 69). A column that follows the blocks, as the weekday does, is
+    nearly all noise to it. Fewer than five blocks tell nothing: 0.
+    """
+    counts = np.asarray(blocks)
+    n = len(counts)
+    if n < _FEWEST_BLOCKS:
+        return 0.0
+    shares = np.full(n, 1 / n)
+    references = rng.multinomial(n, shares, size=_RESAMPLES) @ counts
+    windows = rng.multinomial(window_blocks, shares, size=_RESAMPLES) @ counts
+    drawn = [psi(*pair) for pair in zip(references, windows, strict=True) if all(side.any() for side in pair)]
+    return float(np.quantile(drawn, 1 - _FALSE_ALARMS)) if drawn else 0.0
 
 
 def _smoothed_shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

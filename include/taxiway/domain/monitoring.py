@@ -23,9 +23,9 @@ _SHOWN = 5
 class MonitoringPolicy:
     """Limits for a window: `column_psi`, `drifted_share` and `prediction_psi` count as drift from that value on.
 
-    `max_missing` maps columns to the largest share of missing values; `max_out_of_range` is the share of a column's
-    values that may leave its range (a single odd row is no broken feed). `retrain_on` holds the causes
-    (PERFORMANCE, DRIFT) that ask for retraining.
+    A PSI within a column's own noise does not count, however low the limit. `max_missing` maps columns to the largest
+    share of missing values; `max_out_of_range` is the share of a column's values that may leave its range (one odd
+    row is no broken feed). `retrain_on` holds the causes (PERFORMANCE, DRIFT) that ask for retraining.
     """
 
     metric: str
@@ -41,12 +41,20 @@ class MonitoringPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ColumnFigures:
-    """One column in a window: its PSI against the reference, and shares (0 to 1) of its values."""
+    """One column in a window: its PSI against the reference, and shares (0 to 1) of its values.
+
+    `noise` is the PSI that windows without drift reach now and then (see `domain.drift.noise`).
+    """
 
     psi: float
+    noise: float
     missing: float
     reference_missing: float
     out_of_range: float = 0.0
+
+    def drifted(self, limit: float) -> bool:
+        """Tell whether the column moved by the limit or more, and by more than its noise."""
+        return self.psi >= limit and self.psi > self.noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,9 @@ class WindowFigures:
         """Return the share of the champion's answers whose label is known."""
         return self.labelled / self.answered if self.answered else 0.0
 
-    def drifted(self, threshold: float) -> list[str]:
-        """Return the columns whose PSI is at least the threshold, the furthest first."""
-        found = [name for name, column in self.columns.items() if column.psi >= threshold]
+    def drifted(self, limit: float) -> list[str]:
+        """Return the columns that drifted, the furthest first."""
+        found = [name for name, column in self.columns.items() if column.drifted(limit)]
         return sorted(found, key=lambda name: -self.columns[name].psi)
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +180,7 @@ def _drift(figures: WindowFigures, policy: MonitoringPolicy) -> Finding:
         shown = ", ".join(f"{name} {figures.columns[name].psi:.2f}" for name in drifted[:_SHOWN])
         more = f" and {len(drifted) - _SHOWN} more" if len(drifted) > _SHOWN else ""
         reasons.append(f"{len(drifted)} of {len(figures.columns)} inputs drifted (PSI): {shown}{more}")
-    if figures.prediction is not None and figures.prediction.psi >= policy.prediction_psi:
+    if figures.prediction is not None and figures.prediction.drifted(policy.prediction_psi):
         verdict = Verdict.FAILED
         reasons.append(f"the predictions moved: PSI {figures.prediction.psi:.3f}, policy {policy.prediction_psi:g}")
     return Finding(verdict, tuple(reasons))

@@ -26,7 +26,7 @@ class ModelEnvironment:
 
 
 def ensure_environment(lock: Path, cache: Path, *, timeout: timedelta) -> ModelEnvironment:
-    """Return the environment of the lock (requirements with hashes), building it when this machine has none.
+    """Return the environment of the lock (wheels with hashes), building it when this machine has none.
 
     Safe under concurrent callers: the first builds under a file lock, the others wait. Raises BuildError with the
     end of uv's output when the lock cannot be installed.
@@ -48,8 +48,9 @@ def _build(lock: Path, directory: Path, uv_cache: Path, timeout: timedelta) -> N
     uv = Path(sys.executable).with_name("uv")
     python = directory / "bin" / "python"
     _uv([uv, "venv", "--python", sys.executable, directory], uv_cache, lock, timeout)
-    install = [uv, "pip", "sync", "--require-hashes", "--compile-bytecode", "--python", python, lock]
-    _uv(install, uv_cache, lock, timeout)
+    # Wheels only: building a source distribution would run its code outside of the sandbox.
+    wheels = ["--require-hashes", "--no-build", "--compile-bytecode"]
+    _uv([uv, "pip", "sync", *wheels, "--python", python, lock], uv_cache, lock, timeout)
 
 
 def _uv(command: Sequence[str | Path], uv_cache: Path, lock: Path, timeout: timedelta) -> None:

@@ -13,13 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from taxiway.domain.drift import Profile, bins_of, profile, psi
 from taxiway.domain.evidence import Evidence, Json, Verdict
-from taxiway.domain.metrics import compute
-from taxiway.domain.monitoring import Assessment, ColumnFigures, MonitoringPolicy, WindowFigures, assess
-from taxiway.domain.statistics import finite
+from taxiway.domain.monitoring import Assessment, MonitoringPolicy, WindowFigures, assess
 from taxiway.domain.values import CHAMPION, Notification, Window
 from taxiway.errors import DataError, NotFoundError
 from taxiway.ports import Clock, DataSource, Notifier, PredictionLog, Registry, Reports
@@ -27,16 +24,14 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.data import stored_frame
 from taxiway.stages.evaluate import REFERENCE
 from taxiway.stages.monitored_rows import (
-    ANSWER,
-    PREDICTION,
     Columns,
     columns_of,
     known_labels,
-    plain_labels,
     production_answers,
     report_rows,
     typed,
 )
+from taxiway.stages.window_figures import MonitoredRows, measure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +39,6 @@ if TYPE_CHECKING:
 MONITORING = "taxiway/monitoring"
 _LABELLED_ENOUGH = 0.5
 """From this share of known labels on, the report leaves out the rows without one and shows the performance too."""
-
-_Profiles: TypeAlias = Mapping[str, tuple[Profile, Profile]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +172,11 @@ def collect(
     current = answers.assign(**{spec.task.label: answers["key"].map(labels)})
     own = current[current["version"] == champion.version]
 
-    profiles = _profiles(columns, reference=reference, current=current, own=own)
-    figures = _figures(spec, columns, profiles, reference=reference, current=current, own=own)
+    measured = measure(spec, columns, MonitoredRows(reference, current, own), window)
     start, end = window.start.isoformat(), window.end.isoformat()
     collected = Collected(spec.model, champion.version, champion.run_id, start, end, as_of.isoformat())
-    registry.put_json(champion.run_id, f"{collected.folder}/figures.json", figures.to_json())
-    registry.put_json(champion.run_id, f"{collected.folder}/profiles.json", _profiles_json(profiles))
+    registry.put_json(champion.run_id, f"{collected.folder}/figures.json", measured.figures.to_json())
+    registry.put_json(champion.run_id, f"{collected.folder}/profiles.json", measured.profiles)
     _store_sample(spec, columns, own if len(own) else current, collected, registry)
     return collected
 
@@ -237,73 +229,6 @@ def policy_of(spec: ModelSpec) -> MonitoringPolicy:
         max_missing=spec.data.checks.max_missing,
         retrain_on=frozenset(spec.retraining.on),
     )
-
-
-def _profiles(columns: Columns, *, reference: pd.DataFrame, current: pd.DataFrame, own: pd.DataFrame) -> _Profiles:
-    """Profile every column in reference and window; predictions are compared for the champion's own answers only."""
-    found = {}
-    for name in (*columns.numerical, *columns.categorical):
-        before = reference[name].to_numpy()
-        now = (own if name == PREDICTION else current)[name].to_numpy()
-        bins = bins_of(before)
-        found[name] = (profile(before, bins), profile(now, bins))
-    return found
-
-
-def _figures(
-    spec: ModelSpec,
-    columns: Columns,
-    profiles: _Profiles,
-    *,
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    own: pd.DataFrame,
-) -> WindowFigures:
-    known = own[own[spec.task.label].notna() & own[PREDICTION].notna()]
-    return WindowFigures(
-        predictions=len(current),
-        answered=len(own),
-        labelled=len(known),
-        columns={
-            name: _column(pair, _out_of_range(spec, name, current))
-            for name, pair in profiles.items()
-            if name != PREDICTION
-        },
-        prediction=_column(profiles[PREDICTION]) if len(own) else None,
-        metric=_score(spec, columns, known),
-        reference_metric=_score(spec, columns, reference),
-    )
-
-
-def _column(pair: tuple[Profile, Profile], out_of_range: float = 0.0) -> ColumnFigures:
-    before, now = pair
-    figures = (psi(before.counts, now.counts), now.missing, before.missing, out_of_range)
-    return ColumnFigures(*(round(figure, 6) for figure in figures))
-
-
-def _out_of_range(spec: ModelSpec, name: str, rows: pd.DataFrame) -> float:
-    if name not in spec.data.checks.ranges:
-        return 0.0
-    values = rows[name].dropna()
-    return float((~values.between(*spec.data.checks.ranges[name])).mean()) if len(values) else 0.0
-
-
-def _score(spec: ModelSpec, columns: Columns, rows: pd.DataFrame) -> float | None:
-    """Return the monitored metric of labelled rows, None where they do not define it."""
-    if rows.empty:
-        return None
-    labels = plain_labels(rows[spec.task.label], columns.kind).to_numpy()
-    predictions = rows[ANSWER].tolist()
-    return finite(
-        compute(columns.kind, spec.monitoring.performance.metric, labels, predictions, classes=columns.classes)
-    )
-
-
-def _profiles_json(profiles: _Profiles) -> dict[str, Any]:
-    return {
-        name: {"bins": list(before.bins.labels), "reference": before.to_json(), "current": now.to_json()}
-        for name, (before, now) in profiles.items()
-    }
 
 
 def _store_sample(

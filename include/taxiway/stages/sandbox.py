@@ -22,7 +22,7 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TAXIWAY_SUPERVISED")
 
 @dataclass(frozen=True, slots=True)
 class CommandLimits:
-    """What one command may use; `memory_mb` is address space per process."""
+    """What one command may use; `memory_mb` is address space per process, and the size of any file it writes."""
 
     wall: timedelta
     memory_mb: int
@@ -94,6 +94,7 @@ def _limit(pid: int, limits: CommandLimits) -> None:
         size = limits.memory_mb * 1024 * 1024
         with suppress(ProcessLookupError):  # it has ended already
             resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, size))  # its log is such a file
             resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 

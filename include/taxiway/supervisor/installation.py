@@ -58,7 +58,7 @@ class Installation:
 
     def save(self) -> None:
         """Write the settings to the home directory."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         document = {"models": str(self.models), "ports": asdict(self.ports)}
         (self.home / _FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

@@ -10,13 +10,14 @@ import httpx
 from taxiway.supervisor.programs import Probe
 
 _INTERVAL = 0.5
+_PATIENCE = 30.0  # seconds; a program that starts on a busy machine may answer late
 
 
 class Prober:
     """Probes over one HTTP client, which never uses a proxy."""
 
     def __init__(self) -> None:
-        self._client = httpx.AsyncClient(trust_env=False, timeout=5)
+        self._client = httpx.AsyncClient(trust_env=False, timeout=_PATIENCE)
 
     async def close(self) -> None:
         """Close the connections."""

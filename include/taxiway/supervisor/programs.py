@@ -141,13 +141,14 @@ def _airflow(installation: Installation, credentials: Credentials, base: Mapping
     }
     airflow = (sys.executable, "-m", "airflow")
     stamp = installation.airflow_home / f"migrated-{version('apache-airflow')}"
-    health = f"{installation.url('airflow')}/api/v2/monitor/health"
+    url = installation.url("airflow")
     migrate = Program("airflow-migrate", (*airflow, "db", "migrate"), environment, stamp=stamp)
     steps = [] if stamp.exists() else [migrate]
     migrated = tuple(step.name for step in steps)
 
     def part(name: str, *arguments: str, heartbeat: str = "", after: tuple[str, ...] = (), rank: int = 0) -> Program:
-        probe = Probe(health, heartbeat)
+        # The API of the tasks is made when it is first asked, which takes seconds: better now than in the first task.
+        probe = Probe(f"{url}/api/v2/monitor/health", heartbeat) if heartbeat else Probe(f"{url}/execution/health")
         return Program(
             f"airflow-{name}", (*airflow, name, *arguments), environment, probe, (*migrated, *after), stop_rank=rank
         )

@@ -1,0 +1,166 @@
+"""Commands of a model repository: what they see, what they may use, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from taxiway.stages.sandbox import CommandLimits, Outcome, network_environment, run, scrubbed_environment
+
+ROOMY = CommandLimits(wall=timedelta(seconds=60), memory_mb=2048, log_kb=64)
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
+
+
+def python(code: str, directory: Path, *, limits: CommandLimits = ROOMY, **extra_env: str) -> Outcome:
+    return run([sys.executable, "-c", code], cwd=directory, limits=limits, extra_env=extra_env)
+
+
+def test_a_command_that_ends_well_succeeded(tmp_path: Path) -> None:
+    """Exit code 0 is a success; both outputs are kept in order; the directory is the one that was given."""
+    code = "import os, sys; print(os.getcwd()); print('to stderr', file=sys.stderr)"
+    outcome = python(code, tmp_path)
+    assert outcome.succeeded
+    assert outcome.output == f"{tmp_path}\nto stderr\n"
+    assert outcome.limit is None
+
+
+def test_a_command_that_fails_tells_its_exit_code(tmp_path: Path) -> None:
+    """Another exit code is no success, and no limit."""
+    outcome = python("raise SystemExit(3)", tmp_path)
+    assert (outcome.succeeded, outcome.exit_code, outcome.limit) == (False, 3, None)
+
+
+def test_a_command_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the process's environment but a few harmless variables reaches the command."""
+    for name in ("AIRFLOW__CORE__FERNET_KEY", "TAXIWAY_SIGNING_KEY", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "s3cret")
+    outcome = python("import os; print('\\n'.join(f'{k}={v}' for k, v in os.environ.items()))", tmp_path, MODEL_URL="u")
+    seen = dict(line.split("=", 1) for line in outcome.output.splitlines())
+    assert "s3cret" not in outcome.output
+    assert set(seen) <= {
+        *("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TAXIWAY_SUPERVISED"),
+        *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("HOME", "TMPDIR", "PYTHONUNBUFFERED", "MLFLOW_DISABLE_TELEMETRY", "MODEL_URL"),
+    }
+    assert (seen["MODEL_URL"], seen["OMP_NUM_THREADS"]) == ("u", "1")
+
+
+def test_the_private_home_is_gone_afterwards(tmp_path: Path) -> None:
+    """Home and temporary directory are the command's own, writable, and removed with what it left there."""
+    code = "import os, pathlib, tempfile; pathlib.Path.home().joinpath('x').touch(); print(os.environ['HOME'], tempfile.gettempdir())"
+    home, temporary = python(code, tmp_path).output.split()
+    assert home == temporary
+    assert home != str(Path.home())
+    assert not Path(home).exists()
+
+
+def test_the_wall_time_is_a_limit(tmp_path: Path) -> None:
+    """A command that does not end is stopped, and the limit is named."""
+    limits = CommandLimits(wall=timedelta(seconds=1), memory_mb=2048, log_kb=64)
+    outcome = python("import time; print('started', flush=True); time.sleep(600)", tmp_path, limits=limits)
+    assert not outcome.succeeded
+    assert outcome.limit == "wall time of 1 s"
+
+
+@on_linux
+def test_memory_is_a_limit(tmp_path: Path) -> None:
+    """A command that wants more memory than it may have does not get it."""
+    limits = CommandLimits(wall=timedelta(seconds=60), memory_mb=512, log_kb=64)
+    outcome = python("data = bytearray(2_000_000_000); print('got it')", tmp_path, limits=limits)
+    assert not outcome.succeeded
+    assert "MemoryError" in outcome.output
+
+
+@on_linux
+def test_children_have_the_same_limits(tmp_path: Path) -> None:
+    """What a command starts is limited like itself."""
+    limits = CommandLimits(wall=timedelta(seconds=60), memory_mb=512, log_kb=64)
+    code = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'bytearray(2_000_000_000)']))"
+    outcome = python(code, tmp_path, limits=limits)
+    assert not outcome.succeeded
+    assert "MemoryError" in outcome.output
+
+
+@on_linux
+def test_a_file_cannot_fill_the_disk(tmp_path: Path) -> None:
+    """No file that a command writes, its log included, becomes larger than its memory limit."""
+    limits = CommandLimits(wall=timedelta(seconds=60), memory_mb=256, log_kb=64)
+    code = "import os; os.truncate('big', 300_000_000)"
+    (tmp_path / "big").touch()
+    assert not python(code, tmp_path, limits=limits).succeeded
+    assert (tmp_path / "big").stat().st_size == 0
+
+
+def test_long_output_keeps_its_end(tmp_path: Path) -> None:
+    """Of a long output the end is kept, and what was left out is told."""
+    limits = CommandLimits(wall=timedelta(seconds=60), memory_mb=2048, log_kb=1)
+    outcome = python("print('a' * 5000 + 'the end')", tmp_path, limits=limits)
+    first, rest = outcome.output.split("\n", 1)
+    assert first == f"[... {5008 - 1024} bytes left out ...]"
+    assert rest.endswith("athe end\n")
+    assert len(rest) == 1024
+
+
+def test_output_that_is_no_text_is_kept(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 do no harm."""
+    outcome = python("import sys; sys.stdout.buffer.write(b'\\xff\\x00ok')", tmp_path)
+    assert outcome.succeeded
+    assert outcome.output.endswith("ok")
+
+
+CHILDREN = {
+    "ends by itself": ("", 60),
+    "is stopped": ("time.sleep(600)", 2),
+}
+
+
+@pytest.mark.parametrize(("then", "seconds"), CHILDREN.values(), ids=CHILDREN)
+def test_nothing_of_the_group_is_left(then: str, seconds: int, tmp_path: Path) -> None:
+    """Children that a command leaves behind are gone when it has ended, by itself or at a limit."""
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"print(child.pid, flush=True)\n{then}"
+    )
+    limits = CommandLimits(wall=timedelta(seconds=seconds), memory_mb=2048, log_kb=64)
+    child = int(python(code, tmp_path, limits=limits).output)
+    deadline = time.monotonic() + 30
+    while _runs(child) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(child)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_scrubbed_environment_is_a_list_of_what_may_pass() -> None:
+    """Only named variables are inherited, and what the caller adds wins."""
+    inherited = {"PATH": "/bin", "LANG": "C", "SECRET": "s", "TAXIWAY_SUPERVISED": "here", "TAXIWAY_STAGING_TOKEN": "t"}
+    found = scrubbed_environment(Path("/private"), {"OMP_NUM_THREADS": "2"}, inherited=inherited)
+    assert found["TAXIWAY_SUPERVISED"] == "here"
+    assert (found["HOME"], found["TMPDIR"], found["OMP_NUM_THREADS"]) == ("/private", "/private", "2")
+    assert not {"SECRET", "TAXIWAY_STAGING_TOKEN"} & set(found)
+
+
+def test_the_network_environment_has_proxies_and_no_secret() -> None:
+    """Proxies, certificates and uv's own settings pass; Taxiway's, Airflow's and cloud secrets do not."""
+    inherited = {
+        **{"PATH": "/bin", "https_proxy": "p", "SSL_CERT_FILE": "c", "UV_INDEX_URL": "u", "HOME": "/h"},
+        **{"TAXIWAY_STAGING_TOKEN": "t", "AIRFLOW__CORE__FERNET_KEY": "k", "AWS_SECRET_ACCESS_KEY": "a"},
+    }
+    assert set(network_environment(inherited=inherited)) == {
+        "PATH",
+        "https_proxy",
+        "SSL_CERT_FILE",
+        "UV_INDEX_URL",
+        "HOME",
+    }
