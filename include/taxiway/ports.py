@@ -44,7 +44,7 @@ class Registry(Protocol):
         """Store one file at `path` of the run, replacing what was there."""
 
     def put_directory(self, run_id: str, path: str, source: Path) -> None:
-        """Store every file below `source` under `path` of the run."""
+        """Make the files below `source` the files under `path` of the run; what an earlier try left there goes away."""
 
     def put_json(self, run_id: str, path: str, document: object) -> None:
         """Store a JSON document at `path` of the run."""

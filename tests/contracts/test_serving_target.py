@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,20 +25,27 @@ pytestmark = pytest.mark.timeout(600)  # the first test may have to build the mo
 Keys = tuple[Path, Path]
 
 
-@dataclass(frozen=True)
+@dataclass
 class World:
-    """A target, who publishes versions for it, and a model name of the test's own."""
+    """A target, who publishes versions for it, and a model."""
 
     target: ServingTarget
     publisher: Publisher
     model: str
+    releases: dict[int, Release] = field(default_factory=dict)
+
+    def another_model(self) -> World:
+        """Return the same with a model of its own, of which nothing is deployed."""
+        return World(self.target, self.publisher, _name())
 
     def release(self, version: int) -> Release:
-        """Publish a version, approved for the target."""
-        return self.publisher.release(self.model, version)
+        """Return a version, published and approved for the target."""
+        if version not in self.releases:
+            self.releases[version] = self.publisher.release(self.model, version)
+        return self.releases[version]
 
     def deploy(self, *versions: int) -> None:
-        """Publish and deploy versions."""
+        """Deploy versions; those that are deployed stay as they are."""
         for version in versions:
             self.target.deploy(self.release(version))
 
@@ -61,23 +68,23 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, registry: Path, keys: Keys
     process.remove()
 
 
-@pytest.fixture(params=["fake", "gateway"])
+@pytest.fixture(scope="module", params=["fake", "gateway"])
 def world(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, registry: Path, keys: Keys
 ) -> World:
     publisher = Publisher(registry, tiny_models(tmp_path_factory.getbasetemp()), keys[0])
-    model = f"model_{uuid.uuid4().hex[:12]}"
     if request.param == "fake":
-        fake = FakeServingTarget(
-            SystemClock(), environment=ENVIRONMENT, answers=_linear, verifier=KeyVerifier(keys[1])
-        )
-        return World(fake, publisher, model)
+        verifier = KeyVerifier(keys[1])
+        fake = FakeServingTarget(SystemClock(), environment=ENVIRONMENT, answers=_linear, verifier=verifier)
+        return World(fake, publisher, _name())
     gateway: GatewayProcess = request.getfixturevalue("gateway")
-    return World(GatewayTarget(gateway.url, TOKEN), publisher, model)
+    return World(GatewayTarget(gateway.url, TOKEN), publisher, _name())
 
 
 def test_unknown_model_is_not_served(world: World) -> None:
     """A model that nobody deployed has no plan and no versions, and cannot be asked."""
+    world = world.another_model()
+
     status = world.target.status(world.model)
 
     assert (status.plan, status.versions) == (None, ())
@@ -87,6 +94,7 @@ def test_unknown_model_is_not_served(world: World) -> None:
 
 def test_deployed_version_is_ready_without_traffic(world: World) -> None:
     """Deploying makes a version ready and moves no traffic, however often it is repeated."""
+    world = world.another_model()
     release = world.release(1)
     world.target.deploy(release)
     world.target.deploy(release)
@@ -154,6 +162,7 @@ def test_version_with_traffic_stays(world: World) -> None:
 
 def test_approval_for_something_else_is_refused(world: World) -> None:
     """An approval for another environment, version or digest, or a changed one, lets nothing in."""
+    world = world.another_model()
     release = world.release(1)
     other = world.release(2)
     forged = Release.from_json(release.to_json() | {"approval": release.approval.replace("A", "B")})
@@ -239,6 +248,10 @@ def test_wrong_token_is_a_wrong_setting(gateway: GatewayProcess) -> None:
     """Without the right token nothing can be controlled, and trying again does not help."""
     with pytest.raises(SettingsError):
         GatewayTarget(gateway.url, "another token").status("anything")
+
+
+def _name() -> str:
+    return f"model_{uuid.uuid4().hex[:12]}"
 
 
 def _rows() -> pd.DataFrame:

@@ -39,7 +39,8 @@ def source_distribution(directory: Path, trace: Path) -> Path:
     """Make a source distribution that leaves a trace when its code runs."""
     path = directory / "tiny_model_lib-1.0.tar.gz"
     files = {
-        "setup.py": f"open({str(trace)!r}, 'w').close()\nfrom setuptools import setup\nsetup(name='tiny-model-lib', version='1.0')\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": f"open({str(trace)!r}, 'w').close()\n",
         "PKG-INFO": "Metadata-Version: 2.1\nName: tiny-model-lib\nVersion: 1.0\n",
     }
     with tarfile.open(path, "w:gz") as archive:
@@ -120,7 +121,7 @@ def test_a_changed_package_is_refused(tmp_path: Path) -> None:
     """A package that is not the one that was locked is not installed."""
     path = lock(tmp_path, wheel(tmp_path, "ANSWER = 42\n"))
     wheel(tmp_path, "ANSWER = 'evil'\n")
-    with pytest.raises(BuildError, match="(?i)hash"):
+    with pytest.raises(BuildError, match=r"(?i)hash"):
         ensure_environment(path, tmp_path / "cache", timeout=LONG)
 
 
@@ -128,7 +129,7 @@ def test_a_package_without_hash_is_refused(tmp_path: Path) -> None:
     """A lock that does not pin every package by hash is no lock."""
     path = tmp_path / "requirements.txt"
     path.write_text(f"tiny-model-lib @ {wheel(tmp_path, '').as_uri()}\n")
-    with pytest.raises(BuildError, match="(?i)hash"):
+    with pytest.raises(BuildError, match=r"(?i)hash"):
         ensure_environment(path, tmp_path / "cache", timeout=LONG)
 
 

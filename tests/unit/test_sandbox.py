@@ -52,7 +52,10 @@ def test_a_command_sees_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_private_home_is_gone_afterwards(tmp_path: Path) -> None:
     """Home and temporary directory are the command's own, writable, and removed with what it left there."""
-    code = "import os, pathlib, tempfile; pathlib.Path.home().joinpath('x').touch(); print(os.environ['HOME'], tempfile.gettempdir())"
+    code = (
+        "import os, pathlib, tempfile; pathlib.Path.home().joinpath('x').touch(); "
+        "print(os.environ['HOME'], tempfile.gettempdir())"
+    )
     home, temporary = python(code, tmp_path).output.split()
     assert home == temporary
     assert home != str(Path.home())
@@ -153,14 +156,6 @@ def test_the_scrubbed_environment_is_a_list_of_what_may_pass() -> None:
 
 def test_the_network_environment_has_proxies_and_no_secret() -> None:
     """Proxies, certificates and uv's own settings pass; Taxiway's, Airflow's and cloud secrets do not."""
-    inherited = {
-        **{"PATH": "/bin", "https_proxy": "p", "SSL_CERT_FILE": "c", "UV_INDEX_URL": "u", "HOME": "/h"},
-        **{"TAXIWAY_STAGING_TOKEN": "t", "AIRFLOW__CORE__FERNET_KEY": "k", "AWS_SECRET_ACCESS_KEY": "a"},
-    }
-    assert set(network_environment(inherited=inherited)) == {
-        "PATH",
-        "https_proxy",
-        "SSL_CERT_FILE",
-        "UV_INDEX_URL",
-        "HOME",
-    }
+    passing = {"PATH": "/bin", "https_proxy": "p", "SSL_CERT_FILE": "c", "UV_INDEX_URL": "u", "HOME": "/h"}
+    secrets = {"TAXIWAY_STAGING_TOKEN": "t", "AIRFLOW__CORE__FERNET_KEY": "k", "AWS_SECRET_ACCESS_KEY": "a"}
+    assert network_environment(inherited=passing | secrets) == passing

@@ -23,7 +23,7 @@ description: Will they leave?
 owner: crm
 repository: {url: "https://git.example.org/churn.git"}
 task: {kind: binary, label: left, key: customer, timestamp: at}
-data: {uri: /data/churn, features: [age, plan]}
+data: {uri: "/data/churn", features: [age, plan]}
 gates: {metrics: {roc_auc: {min: 0.6}}}
 uat: {testers: [ana]}
 approval: {approvers: [dana]}
@@ -56,7 +56,7 @@ def test_the_shipped_specs_are_valid() -> None:
 
 
 def test_the_shipped_environments_are_valid() -> None:
-    """staging and production are read from include/environments.yaml."""
+    """Staging and production are read from include/environments.yaml."""
     found = load_environments(INCLUDE / "environments.yaml", ENVIRONMENTS)
     assert {name: item.url for name, item in found.items()} == {
         "staging": "STAGING-URL",

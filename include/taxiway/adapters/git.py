@@ -38,7 +38,7 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "LC_ALL": "C",
 }
-_OPTIONS = ("-c", f"core.hooksPath={os.devnull}", "-c", "gc.auto=0", "-c", "maintenance.auto=false")
+_OPTIONS = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
 _SLOW = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
 _CHECK_URL = "check repository.url in the model spec, and that this machine may read the repository."
 

@@ -156,10 +156,11 @@ def _numeric_bins(values: npt.NDArray[np.float64]) -> Bins:
     if finite.size == 0:
         return Bins()
     edges = np.unique(finite)
+    smallest = edges[0]
     if edges.size > 2 * QUANTILE_BINS:
-        # "lower" takes values that occur, so an edge between two copies of one value cannot appear
-        edges = np.unique(np.quantile(finite, np.linspace(0, 1, QUANTILE_BINS + 1), method="lower"))
-    below = np.nextafter(edges[0], -np.inf)  # the smallest value belongs to the range; what is below it does not
+        # "lower" takes values that occur; a smallest value that fills a bin by itself stays an edge
+        edges = np.unique(np.quantile(finite, np.linspace(0, 1, QUANTILE_BINS + 1), method="lower")[1:])
+    below = np.nextafter(smallest, -np.inf)  # the smallest value belongs to the range; what is below it does not
     return Bins(edges=(float(below), *(float(edge) for edge in edges)))
 
 

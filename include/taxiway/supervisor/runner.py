@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -34,7 +34,7 @@ def supervise(installation: Installation, inherited: Mapping[str, str], observe:
     does not come up, SpecError when there is no directory of specs.
     """
     with supervisor_lock(installation.run):
-        supervisor = _Supervisor(installation, observe)
+        supervisor = Supervisor(installation, observe)
         try:
             left = sweep(installation.home)
             if left:
@@ -75,7 +75,9 @@ def prepare(installation: Installation, inherited: Mapping[str, str]) -> Credent
     return credentials
 
 
-class _Supervisor:
+class Supervisor:
+    """Runs programs until a signal, and tells the world about every change of their states."""
+
     def __init__(self, installation: Installation, observe: Observer) -> None:
         self._installation = installation
         self._observe = observe
@@ -86,7 +88,8 @@ class _Supervisor:
         """Tell the world about a new phase."""
         self._publish(replace(self._state, phase=phase, error=error))
 
-    async def run(self, wanted: list[Program]) -> None:
+    async def run(self, wanted: Sequence[Program]) -> None:
+        """Keep the programs running until a signal, then stop them in order; raises SettingsError as `supervise`."""
         prober = Prober()
         registrar = Registrar(self._installation.home)
         keepers = {program.name: self._keeper(program, registrar, prober) for program in wanted}

@@ -1,0 +1,81 @@
+"""Registered versions as CI leaves them, in a fake registry with real signatures, for tests of later stages."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from taxiway.adapters.model_signing import KeySigner, KeyVerifier
+from taxiway.bootstrap import PROJECT
+from taxiway.domain.evidence import Evidence, Verdict
+from taxiway.domain.values import Candidate
+from taxiway.spec import ModelSpec
+from taxiway.spec_files import load_spec
+from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, SIGNATURE, STATE, VERDICT, State
+from taxiway.stages.deliver import Approved, Delivery
+from taxiway.stages.digests import directory_digest
+from taxiway.stages.evidence_store import record
+from taxiway.stages.golden import GOLDEN
+from tests.fakes import FakeClock, FakeNotifier, FakeRegistry
+from tests.fakes_serving import FakeServingTarget
+
+MODEL = "flight_delays"
+
+
+def example_spec() -> ModelSpec:
+    """Return the example's spec."""
+    return load_spec(PROJECT / "include" / "models" / f"{MODEL}.yaml", {"TAXIWAY_HOME": "/nowhere"})
+
+
+@dataclass
+class Field:
+    """A registry, two environments and the people's keys: everything that a delivery touches."""
+
+    keys: tuple[Path, Path]
+    spec: ModelSpec = field(default_factory=example_spec)
+    clock: FakeClock = field(default_factory=FakeClock)
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+    notifier: FakeNotifier = field(default_factory=FakeNotifier)
+
+    def __post_init__(self) -> None:
+        """Make signer, verifier and the two environments."""
+        self.signer, self.verifier = KeySigner(self.keys[0]), KeyVerifier(self.keys[1])
+        self.staging = FakeServingTarget(self.clock, environment="staging", verifier=self.verifier)
+        self.production = FakeServingTarget(self.clock, environment="production", verifier=self.verifier)
+
+    def candidate(self, name: str, *, verdict: Verdict = Verdict.PASSED, tags: dict[str, str] | None = None) -> Candidate:
+        """Register a signed version whose golden predictions are its version number."""
+        run_id = self.registry.open_build(MODEL, name, {})
+        with tempfile.TemporaryDirectory() as directory:
+            model, signature = Path(directory) / "model", Path(directory) / "model.sig"
+            model.mkdir()
+            (model / "MLmodel").write_text(f"flavors: {{}}\nname: {name}\n")
+            digest = directory_digest(model)
+            self.signer.sign_directory(model, signature)
+            self.registry.put_directory(run_id, "model", model)
+            self.registry.put_file(run_id, SIGNATURE, signature)
+        record(self.registry, run_id, Evidence("gate", verdict, self.clock.now(), ("roc_auc holds",)))
+        all_tags = {DIGEST: digest, LOCK: "sha256:lock", REQUESTED_BY: "ds@example.com", VERDICT: verdict.value}
+        all_tags |= {STATE: State.CANDIDATE.value, "taxiway.commit": name, "taxiway.author": "ds@example.com"}
+        candidate = self.registry.register(MODEL, run_id, {**all_tags, **(tags or {})}, name)
+        golden = {"inputs": {"columns": ["distance"], "data": [[1.0], [2.0]]}}
+        answers: list[Any] = [float(candidate.version)] * 2
+        self.registry.put_json(run_id, GOLDEN, {**golden, "predictions": answers})
+        return candidate
+
+    def delivery(self, version: int) -> Delivery:
+        """Return the delivery of a version."""
+        return Delivery(self.spec, version, self.registry, self.clock)
+
+    def deliver(self, name: str) -> Candidate:
+        """Take a new version all the way into production."""
+        candidate = self.candidate(name)
+        delivery = self.delivery(candidate.version)
+        delivery.admit(self.verifier)
+        delivery.deploy_staging(self.staging, self.signer)
+        delivery.approve(Approved("dana", self.clock.now()), self.signer)
+        delivery.promote(self.production)
+        delivery.verify_production(self.production)
+        return self.registry.candidate(MODEL, candidate.version)

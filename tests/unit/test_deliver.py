@@ -1,0 +1,190 @@
+"""A candidate's way into production, and every way in which it ends before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from taxiway.domain.evidence import Verdict
+from taxiway.domain.uat import SignOff
+from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, TrafficPlan
+from taxiway.errors import DeliveryStopped, IntegrityError
+from taxiway.stages.candidates import REASON, State, state_of
+from taxiway.stages.deliver import Approved
+from taxiway.stages.uat import record_sign_off
+from tests.unit.model_versions import MODEL, Field
+
+
+@pytest.fixture
+def field(keys: tuple[Path, Path]) -> Field:
+    """An installation without any model yet."""
+    return Field(keys)
+
+
+def alias(field: Field, name: str) -> int | None:
+    """Return the version that an alias points to."""
+    candidate = field.registry.by_alias(MODEL, name)
+    return candidate.version if candidate else None
+
+
+def sign(field: Field, version: int, tester: str, *, accepted: bool) -> None:
+    """Answer as a tester."""
+    record_sign_off(field.registry, field.spec, version, SignOff(tester, accepted, 4, "seen", field.clock.now()))
+
+
+def in_staging(field: Field, name: str = "first") -> int:
+    """Bring a new version into staging."""
+    version = field.candidate(name).version
+    field.delivery(version).admit(field.verifier)
+    field.delivery(version).deploy_staging(field.staging, field.signer)
+    return version
+
+
+def test_a_delivered_version_is_the_only_champion_and_serves(field: Field) -> None:
+    """After a delivery the alias, the state and production name the same version, and no challenger is left."""
+    delivered = field.deliver("first")
+
+    assert (1, None, None) == (alias(field, CHAMPION), alias(field, CHALLENGER), alias(field, PREVIOUS))
+    assert State.PRODUCTION is state_of(delivered)
+    assert TrafficPlan(stable=1) == field.production.status(MODEL).plan
+
+
+def test_the_second_delivery_keeps_the_first_version_warm_as_previous(field: Field) -> None:
+    """The version before the champion stays deployed, so that a rollback is one switch; older ones are stopped."""
+    for name in ("first", "second", "third"):
+        field.deliver(name)
+
+    assert (3, 2) == (alias(field, CHAMPION), alias(field, PREVIOUS))
+    assert State.RETIRED is state_of(field.registry.candidate(MODEL, 2))
+    assert {2, 3} == {status.version for status in field.production.status(MODEL).versions}
+
+
+def test_promoting_twice_changes_nothing(field: Field) -> None:
+    """A promotion that is repeated after a crash ends in the same state."""
+    field.deliver("first")
+    second = field.deliver("second")
+
+    field.delivery(second.version).promote(field.production)
+
+    assert (2, 1) == (alias(field, CHAMPION), alias(field, PREVIOUS))
+
+
+def test_a_changed_model_is_refused_before_anything_serves(field: Field, tmp_path: Path) -> None:
+    """A file that was changed after signing stops the delivery at admission."""
+    candidate = field.candidate("first")
+    (tmp_path / "MLmodel").write_text("loader_module: evil\n")
+    field.registry.put_file(candidate.run_id, "model/MLmodel", tmp_path / "MLmodel")
+
+    with pytest.raises(IntegrityError):
+        field.delivery(candidate.version).admit(field.verifier)
+    assert alias(field, CHALLENGER) is None
+
+
+def test_a_newer_candidate_supersedes_one_that_waits(field: Field) -> None:
+    """The older delivery ends as superseded as soon as it looks, and production is not touched."""
+    old = in_staging(field, "old")
+    in_staging(field, "new")
+
+    with pytest.raises(DeliveryStopped, match="version 2 is on its way"):
+        field.delivery(old).conclude_uat(deadline_passed=False)
+    assert State.SUPERSEDED is state_of(field.registry.candidate(MODEL, old))
+
+
+def test_an_older_candidate_cannot_overtake_a_newer_one(field: Field) -> None:
+    """A delivery that starts late, when a newer version is the champion, ends at admission."""
+    late = field.candidate("late")
+    field.deliver("new")
+
+    with pytest.raises(DeliveryStopped, match="superseded"):
+        field.delivery(late.version).admit(field.verifier)
+
+
+def test_staging_that_answers_differently_stops_the_delivery(field: Field) -> None:
+    """Predictions in staging that differ from those at evaluation are found before a tester sees the version."""
+    version = in_staging(field)
+    field.registry.put_json(
+        field.registry.candidate(MODEL, version).run_id,
+        "taxiway/golden.json",
+        {"inputs": {"columns": ["distance"], "data": [[1.0]]}, "predictions": [0.5]},
+    )
+
+    with pytest.raises(DeliveryStopped, match="1 of 1 predictions differ"):
+        field.delivery(version).check_staging(field.staging)
+
+
+def test_uat_waits_until_the_quorum_has_accepted(field: Field) -> None:
+    """With a quorum of two, one acceptance decides nothing and the second one passes."""
+    version = in_staging(field)
+    sign(field, version, "ana", accepted=True)
+    waiting = field.delivery(version).conclude_uat(deadline_passed=False)
+    sign(field, version, "ben", accepted=True)
+
+    decided = field.delivery(version).conclude_uat(deadline_passed=False)
+
+    assert waiting is None
+    assert decided is not None
+    assert Verdict.PASSED is decided.verdict
+    assert State.TESTED is state_of(field.registry.candidate(MODEL, version))
+
+
+def test_one_rejection_ends_the_delivery(field: Field) -> None:
+    """A blocking rejection closes the version with the tester's reason."""
+    version = in_staging(field)
+    sign(field, version, "ana", accepted=False)
+
+    with pytest.raises(DeliveryStopped, match="ana rejected: seen"):
+        field.delivery(version).conclude_uat(deadline_passed=False)
+    assert State.REJECTED is state_of(field.registry.candidate(MODEL, version))
+
+
+def test_uat_without_answers_is_inconclusive_at_the_deadline(field: Field) -> None:
+    """When the time is over the release manager decides, with the figures."""
+    version = in_staging(field)
+
+    decided = field.delivery(version).conclude_uat(deadline_passed=True)
+
+    assert decided is not None
+    assert Verdict.INCONCLUSIVE is decided.verdict
+
+
+def test_an_unapproved_version_cannot_reach_production(field: Field) -> None:
+    """The approval for staging is no approval for production: the target refuses it."""
+    version = in_staging(field)
+    candidate = field.registry.candidate(MODEL, version)
+    in_staging_only = field.signer.sign_statement({"kind": "approval", "environment": "staging"})
+    field.registry.set_tags(MODEL, version, {"taxiway.approval": in_staging_only})
+
+    with pytest.raises(IntegrityError):
+        field.delivery(version).promote(field.production)
+    assert field.production.status(MODEL).plan is None
+    assert candidate.aliases == {CHALLENGER, STAGING}
+
+
+def test_a_version_that_fails_in_production_is_taken_back(field: Field) -> None:
+    """When the check after promotion fails, production and the alias go back to the version before."""
+    field.deliver("good")
+    bad = field.candidate("bad")
+    delivery = field.delivery(bad.version)
+    delivery.admit(field.verifier)
+    delivery.deploy_staging(field.staging, field.signer)
+    delivery.approve(Approved("dana", field.clock.now()), field.signer)
+    delivery.promote(field.production)
+
+    delivery.stop("verification failed", production=field.production, notifier=field.notifier)
+
+    assert (1, None) == (alias(field, CHAMPION), alias(field, CHALLENGER))
+    assert TrafficPlan(stable=1) == field.production.status(MODEL).plan
+    stopped = field.registry.candidate(MODEL, bad.version)
+    assert (State.REJECTED, "verification failed") == (state_of(stopped), stopped.tags[REASON])
+
+
+def test_a_rejected_version_is_not_delivered_again(field: Field) -> None:
+    """Starting the delivery of a rejected version once more ends at admission with the reason."""
+    version = in_staging(field)
+    field.clock.advance(timedelta(hours=1))
+    field.delivery(version).stop("no", production=field.production, notifier=field.notifier)
+
+    with pytest.raises(DeliveryStopped, match="the version is rejected: no"):
+        field.delivery(version).admit(field.verifier)
