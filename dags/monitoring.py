@@ -61,14 +61,12 @@ def assess(model: str, collected: Json) -> Json:
 
 
 @task.short_circuit(**RETRIES)
-def ask_retraining(assessed: Json) -> Json | None:
-    """Return what the retraining is started with, or end here when nothing asks for it."""
-    if not assessed["asks_retraining"]:
-        return None
-    from taxiway.stages.retrain import retraining_run_id
+def ask_retraining(model: str, assessed: Json) -> Json | None:
+    """Return what the retraining is started with, or end here when no alarm is open."""
+    from taxiway.stages.retrain import open_request
 
-    end = datetime.fromisoformat(assessed["end"])
-    return {"run_id": retraining_run_id(end), "conf": {"data_end": assessed["end"], "reason": assessed["reason"]}}
+    s = services()
+    return open_request(s.spec(model), data_end=datetime.fromisoformat(assessed["end"]), registry=s.registry)
 
 
 def _bounds(data: Any) -> tuple[datetime | None, datetime | None]:
@@ -90,7 +88,7 @@ def build(spec: ModelSpec) -> DAG:
     with DAG(**arguments, params=monitoring_params(), max_active_runs=2) as dag:
         collected = collect(spec.model)
         report(spec.model, collected)
-        asked = ask_retraining(assess(spec.model, collected))
+        asked = ask_retraining(spec.model, assess(spec.model, collected))
         asked >> start_run("start_retraining", dag_id=f"{spec.model}.retraining", source="ask_retraining")
     return dag
 

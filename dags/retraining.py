@@ -23,17 +23,17 @@ def decide(model: str) -> Json:
     from taxiway.stages.retrain import decide_retraining
 
     s, spec, context = services(), services().spec(model), get_current_context()
-    params, data = context["params"], s.data(spec)
-    scheduled = str(context["dag_run"].run_type) == "scheduled"
+    params = context["params"]
     decision = decide_retraining(
         spec,
-        data_end=parse_time(params["data_end"]) if params["data_end"] else data.newest(),
+        data_end=parse_time(params["data_end"]) if params["data_end"] else None,
+        reason="schedule" if str(context["dag_run"].run_type) == "scheduled" else params["reason"],
         registry=s.registry,
-        data=data,
-        reason="schedule" if scheduled else params["reason"],
+        data=s.data(spec),
+        clock=s.clock,
     )
-    print("; ".join(decision["reasons"]))  # noqa: T201 (the task's log says why)
-    return decision
+    print("; ".join(decision.reasons))  # noqa: T201 (the task's log says why)
+    return decision.to_json()
 
 
 @task.short_circuit(**RETRIES)

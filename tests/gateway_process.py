@@ -95,7 +95,7 @@ class Publisher:
     """Stores, signs and approves versions in a DirectoryRegistry, as CI and delivery do."""
 
     def __init__(self, registry: Path, models: Path, signing_key: Path) -> None:
-        self._registry = registry
+        self.registry = registry
         self._models = models
         self._signer = KeySigner(signing_key)
 
@@ -120,7 +120,7 @@ class Publisher:
 
     def run_of(self, model: str, version: int) -> Path:
         """Return where the version's files are stored."""
-        return self._registry / f"{model}-{version}"
+        return self.registry / f"{model}-{version}"
 
     def approved(self, release: Release, environment: str) -> Release:
         """Return the release with an approval of its own for the environment."""

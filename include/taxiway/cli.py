@@ -130,6 +130,20 @@ def validate(home: Home = _HOME, models: Models = None) -> None:
     raise typer.Exit(1 if found.problems else 0)
 
 
+@app.command()
+def demo(
+    home: Home = _HOME,
+    interactive: Annotated[bool, typer.Option("--interactive", help="sign off and approve in the browser")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="empty the demo's installation and start over")] = False,
+) -> None:
+    """Tell the story of a model's year on this machine: commit, delivery, monitoring, retraining, rollback."""
+    from taxiway.demo.run import run
+    from taxiway.supervisor.installation import Installation
+
+    with _reported():
+        run(Installation.load(home), os.environ, interactive=interactive, fresh=fresh, console=console)
+
+
 def main() -> None:
     """Run the command line."""
     app()

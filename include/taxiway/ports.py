@@ -1,7 +1,7 @@
 """What the stages need from the outside world, as Protocols.
 
-Each port has one in-memory fake (`tests/fakes.py`) and one or more adapters (`taxiway/adapters/`); the contract tests in
-`tests/contracts/` run on all of them. Adapters raise only errors of `taxiway.errors`: a TransientError when
+Each port has one in-memory fake (`tests/fakes.py`) and one or more adapters (`taxiway/adapters/`); the contract tests
+in `tests/contracts/` run on all of them. Adapters raise only errors of `taxiway.errors`: a TransientError when
 the other side did not answer, a PermanentError when it answered and meant no.
 """
 

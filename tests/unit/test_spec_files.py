@@ -13,7 +13,7 @@ from taxiway.errors import SpecError
 from taxiway.spec_files import DEFAULTS, load_environments, load_spec, load_specs
 
 INCLUDE = Path(__file__).resolve().parents[2] / "include"
-VARIABLES = {"TAXIWAY_HOME": "/home/of/taxiway"}
+VARIABLES = {"TAXIWAY_HOME": "/srv/taxiway"}
 ENVIRONMENTS = {
     f"TAXIWAY_{name}_{part}": f"{name}-{part}" for name in ("STAGING", "PRODUCTION") for part in ("URL", "TOKEN")
 }
@@ -52,7 +52,7 @@ def test_the_shipped_specs_are_valid() -> None:
     """Every spec of include/models is valid, and its variables are filled in."""
     found = load_specs(INCLUDE / "models", VARIABLES)
     assert found.problems == ()
-    assert found.specs["flight_delays"].data.uri == "file:///home/of/taxiway/demo/flights"
+    assert found.specs["flight_delays"].data.uri == "file:///srv/taxiway/demo/flights"
 
 
 def test_the_shipped_environments_are_valid() -> None:
@@ -203,8 +203,8 @@ def test_variables_are_filled_in_everywhere(write: Write) -> None:
         "[age, plan]", '["${TAXIWAY_HOME}", "{{ x }}"]'
     )
     spec = load_spec(write(text), VARIABLES)
-    assert spec.data.uri == "/home/of/taxiway/data"
-    assert spec.data.features == ("/home/of/taxiway", "{{ x }}")
+    assert spec.data.uri == "/srv/taxiway/data"
+    assert spec.data.features == ("/srv/taxiway", "{{ x }}")
 
 
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:

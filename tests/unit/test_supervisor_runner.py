@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from taxiway.bootstrap import PROJECT
 from taxiway.errors import SettingsError
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.processes import MARK, marked
@@ -78,12 +79,12 @@ async def test_up_and_down(world: World) -> None:
     state = await world.until(lambda state: state.phase == "running")
     assert read_state(world.installation.run) == state
     assert {program.phase for program in state.programs.values()} == {"ready"}
-    assert not any(
-        "second" in said.programs
-        and said.programs["second"].phase == "starting"
-        and said.programs["first"].phase != "ready"
-        for said in world.said
-    )
+    assert _changes(world.said)[-4:] == [
+        ("first", "starting"),
+        ("first", "ready"),
+        ("second", "starting"),
+        ("second", "ready"),
+    ]
 
     await world.stop(running)
 
@@ -153,8 +154,8 @@ async def test_stop_in_order(world: World) -> None:
 
     await world.stop(running)
 
-    ended = [said for said in world.said if said.programs["first"].phase == "stopped"]
-    assert ended[0].programs["last"].phase == "ready"
+    stops = [name for name, phase in _changes(world.said) if phase in ("stopping", "stopped")]
+    assert stops == ["first", "first", "last", "last"]
     assert marked(world.installation.home) == []
 
 
@@ -171,6 +172,7 @@ async def test_a_second_signal_hurries(world: World) -> None:
     assert marked(world.installation.home) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has died")
 async def test_programs_die_with_their_supervisor(tmp_path: Path) -> None:
     """After SIGKILL of the supervisor its programs end, except those that serve on."""
     code = f"""
@@ -186,7 +188,9 @@ async def main():
     await running
 asyncio.run(main())
 """
-    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    supervisor = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, cwd=PROJECT
+    )
     assert supervisor.stdout is not None
     line = await asyncio.wait_for(supervisor.stdout.readline(), PATIENCE)
     dies, serves = (psutil.Process(int(pid)) for pid in line.split())
@@ -216,3 +220,15 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 def _all_ready(state: SupervisorState) -> bool:
     return all(program.phase == "ready" for program in state.programs.values())
+
+
+def _changes(said: list[SupervisorState]) -> list[tuple[str, str]]:
+    """Return each program's new phase, in the order in which it was said."""
+    known: dict[str, str] = {}
+    changes = []
+    for state in said:
+        for name, program in state.programs.items():
+            if known.get(name) != program.phase:
+                known[name] = program.phase
+                changes.append((name, program.phase))
+    return changes

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from taxiway.bootstrap import PROJECT
 from taxiway.errors import RepositoryError
 from taxiway.stages.sandbox import network_environment
 
 BRANCH = "main"
 AUTHOR = "data-science@example.com"
-EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "flight_delays"
+EXAMPLE = PROJECT / "examples" / "flight_delays"
 FIRST = "Predict late arrivals from schedule, weather and plane"
 EXPLAIN = "Explain what the probability is good for"
-SIMPLIFY = "Simplify the features: drop what is hard to collect"
+SIMPLIFY = "Simplify the features: keep route, calendar and plane"
 
 Change = Callable[[Path], None]
 """Changes the files of a work tree."""
@@ -72,8 +73,8 @@ class BareRepository:
         if not self._has(branch):
             return None
         lines = _git("log", "--format=%H %s", branch, cwd=self.path).splitlines()
-        found = dict(reversed([line.partition(" ")[::2] for line in lines]))
-        return {subject: sha for sha, subject in found.items()}.get(message)
+        commits = (line.split(" ", 1) for line in lines)
+        return next((sha for sha, subject in commits if subject == message), None)
 
     def _has(self, branch: str) -> bool:
         return self.path.exists() and bool(_git("branch", "--list", branch, cwd=self.path).strip())
@@ -94,35 +95,55 @@ def first(repository: BareRepository, *, at: datetime) -> str:
 
 def explain(repository: BareRepository, *, at: datetime) -> str:
     """Push a change of the README only; returns the SHA."""
-    advice = "\nUse the probability to order flights by risk; do not read it as the share of late flights of a single day.\n"
+    advice = "\nUse the probability to order flights by risk; it is no forecast of how many flights a day are late.\n"
     return repository.commit(EXPLAIN, append("README.md", advice), at=at)
 
 
 def simplify(repository: BareRepository, *, at: datetime) -> str:
-    """Push the well-meant change that makes the model clearly worse while its tests pass; returns the SHA."""
+    """Push the well-meant change that makes the model clearly worse while its own tests pass; returns the SHA."""
     features = "src/flight_delays/features.py"
-    before = "NUMERIC = (*SCHEDULE, *WEATHER, *PLANE)"
-    return repository.commit(SIMPLIFY, replace(features, before, "NUMERIC = SCHEDULE"), at=at)
+    without_hour = replace(features, '"weekday", "dep_hour", "distance"', '"weekday", "distance"')
+    without_weather = replace(features, "(*SCHEDULE, *WEATHER, *PLANE)", "(*SCHEDULE, *PLANE)")
+    return repository.commit(SIMPLIFY, all_of(without_hour, without_weather), at=at)
 
 
 def copy_of(directory: Path) -> Change:
     """Return the change that adds every file of the directory, without what tools left there."""
-    return lambda work: shutil.copytree(directory, work, dirs_exist_ok=True, ignore=_LITTER) and None
+
+    def change(work: Path) -> None:
+        shutil.copytree(directory, work, dirs_exist_ok=True, ignore=_LITTER)
+
+    return change
 
 
 def append(file: str, text: str) -> Change:
     """Return the change that adds text to the end of a file."""
-    return lambda work: (work / file).write_text((work / file).read_text() + text) and None
+
+    def change(work: Path) -> None:
+        with (work / file).open("a", encoding="utf-8") as end:
+            end.write(text)
+
+    return change
 
 
 def replace(file: str, before: str, after: str) -> Change:
-    """Return the change that replaces a text, which must occur exactly once in the file."""
+    """Return the change that replaces a text; it raises RepositoryError when the file has it not exactly once."""
 
     def change(work: Path) -> None:
-        text = (work / file).read_text()
+        text = (work / file).read_text(encoding="utf-8")
         if text.count(before) != 1:
-            raise RepositoryError(f"{file} has {before!r} {text.count(before)} times, not once", where=str(work))
-        (work / file).write_text(text.replace(before, after))
+            raise RepositoryError(f"{before!r} occurs {text.count(before)} times, not once", where=file)
+        (work / file).write_text(text.replace(before, after), encoding="utf-8")
+
+    return change
+
+
+def all_of(*changes: Change) -> Change:
+    """Return the change that makes all of them, in this order."""
+
+    def change(work: Path) -> None:
+        for each in changes:
+            each(work)
 
     return change
 
@@ -137,9 +158,11 @@ def _identity(at: datetime) -> dict[str, str]:
 
 def _git(*arguments: str, cwd: Path | None = None, identity: Mapping[str, str] | None = None) -> str:
     environment = {**network_environment(), **_ISOLATED, **(identity or {})}
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        problem = (done.stderr or done.stdout).strip()
-        raise RepositoryError(f"git {arguments[0]} failed: {problem}", where=str(cwd or ""), next_step="see git's message.")
+        raise RepositoryError(
+            f"git {arguments[0]} failed: {(done.stderr or done.stdout).strip()}",
+            where=str(cwd or ""),
+            next_step="see what git says; the repository is as it was before.",
+        )
     return done.stdout

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from taxiway.bootstrap import Services
-from taxiway.demo.commits import push_initial, push_worse
+from taxiway.demo import commits
 from taxiway.demo.flights import arrive
 from taxiway.demo.journal import Journal
 from taxiway.demo.months import FIRST_DATA, MODEL, MONTHS, month_name, month_window
@@ -67,10 +67,14 @@ class Story:
         return {"months": self._arrive(FIRST_DATA[-1])}
 
     def _push_first(self) -> dict[str, str]:
-        return {"sha": push_initial(self._folder / "flight_delays.git")}
+        return {"sha": commits.first(self._repository, at=month_window(FIRST_DATA[-1]).end)}
 
     def _push_worse(self) -> dict[str, str]:
-        return {"sha": push_worse(self._folder / "flight_delays.git")}
+        return {"sha": commits.simplify(self._repository, at=month_window(MONTHS[-1]).end)}
+
+    @property
+    def _repository(self) -> commits.BareRepository:
+        return commits.BareRepository(self._folder / "flight_delays.git")
 
     def _build(self, commit_chapter: str) -> dict[str, Any]:
         followed = self.people.expect("ci", f"commit-{self.journal[commit_chapter]['sha']}")

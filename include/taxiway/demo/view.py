@@ -30,11 +30,12 @@ class View:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self._chapter = ""
         self._started = 0.0
         self._run = ""
         self._tasks: dict[str, str] = {}
+        # The first picture is drawn while Live is made.
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> View:
         if self._console.is_terminal:

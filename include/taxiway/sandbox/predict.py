@@ -1,7 +1,7 @@
 """Predicts a frame with a packaged model, in the model's environment.
 
 `predict.py --model DIR --frame features.parquet --out predictions.parquet --report report.json` writes one row per
-input row: the column `prediction`, or `prediction_0`, `prediction_1`, ... when the model answers several numbers per row.
+input row: the column `prediction`, or `prediction_0`, `prediction_1`, ... when the model answers several per row.
 The report holds rows, seconds (of the whole frame), and latency_p50_ms and latency_p99_ms of single rows. Exit code 3:
 the model cannot be loaded; 4: it raised; 5: it did not answer once per row. The end of stderr says what to do.
 """
@@ -31,15 +31,16 @@ def main() -> int:
     frame = pd.read_parquet(arguments.frame)
     try:
         model = _load(arguments.model)
-    except BaseException:  # what a pickle runs may raise whatever it likes
+    except BaseException:  # noqa: BLE001 (what a model's code raises is anybody's guess, SystemExit too)
         traceback.print_exc()
-        return _fail(BAD_MODEL, "the model cannot be loaded: mlflow.pyfunc.load_model must work in the lock's environment.")
+        advice = "mlflow.pyfunc.load_model must work in the lock's environment."
+        return _fail(BAD_MODEL, f"the model cannot be loaded: {advice}")
     try:
         started = time.perf_counter()
         answers = np.asarray(model.predict(frame))
         seconds = time.perf_counter() - started
         latencies = _latencies(model, frame)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (same)
         traceback.print_exc()
         return _fail(RAISED, f"predict raised {type(error).__name__}: its traceback is above.")
     if answers.ndim not in (1, 2) or len(answers) != len(frame):

@@ -26,16 +26,16 @@ def main() -> int:
     arguments = _arguments()
     try:
         entry = _load(arguments.entry)
-    except BaseException:  # the module of the repository may raise whatever it likes, SystemExit too
+    except BaseException:  # noqa: BLE001 (the repository's module may raise whatever it likes, SystemExit too)
         traceback.print_exc()
         return _fail(BAD_ENTRY, f"{arguments.entry} cannot be imported: correct it, or [tool.taxiway] train.")
-    if not callable(entry):
+    if entry is None:
         return _fail(BAD_ENTRY, f"{arguments.entry} is no function: name train(frame, model_dir, params).")
     frame = pd.read_parquet(arguments.frame)
     params = json.loads(arguments.params.read_text(encoding="utf-8"))
     try:
         entry(frame, str(arguments.model_dir), params)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (same)
         traceback.print_exc()
         return _fail(RAISED, f"{arguments.entry} raised {type(error).__name__}: its traceback is above.")
     return _check(arguments.model_dir)
@@ -59,12 +59,14 @@ def _load(entry: str) -> Callable[..., Any] | None:
 
 
 def _check(model_dir: Path) -> int:
+    if not (model_dir / "MLmodel").is_file():
+        advice = "save it with mlflow.<flavor>.save_model(..., path=model_dir)."
+        return _fail(NO_MODEL, f"no MLflow model was written: {advice}")
     from mlflow.models import get_model_info
 
-    if not (model_dir / "MLmodel").is_file():
-        return _fail(NO_MODEL, "no MLflow model was written: save it with mlflow.<flavor>.save_model(..., path=model_dir).")
     if get_model_info(str(model_dir)).signature is None:
-        return _fail(NO_SIGNATURE, "the model has no signature: give save_model signature=infer_signature(features, scores).")
+        advice = "give save_model signature=mlflow.models.infer_signature(features, scores)."
+        return _fail(NO_SIGNATURE, f"the model has no signature: {advice}")
     return 0
 
 

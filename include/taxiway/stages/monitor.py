@@ -96,7 +96,7 @@ class MonitoringResult:
             **self.window.to_json(),
             "verdict": self.verdict.value,
             "asks_retraining": self.asks_retraining,
-            "cause": self.cause,
+            "reason": self.cause or "",
             "reasons": list(self.reasons),
             "figures": dict(self.figures),
             "evidence": self.window.evidence,

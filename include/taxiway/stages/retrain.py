@@ -14,7 +14,7 @@ from typing import Any
 from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.domain.retraining import RetrainingDecision, decide
 from taxiway.domain.values import CHAMPION, Candidate, Window
-from taxiway.ports import Clock, DataSource, Registry
+from taxiway.ports import DataSource, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import CLOSED, state_of
 from taxiway.stages.monitor import MONITORING, window_name
@@ -22,20 +22,6 @@ from taxiway.stages.monitor import MONITORING, window_name
 RETRAINING = "taxiway/retraining"
 TRAINED_UNTIL = "taxiway.trained_until"
 _UNPROMPTED = ("schedule", "manual")
-
-
-@dataclass(frozen=True, slots=True)
-class Retraining:
-    """A decision; when it goes, `run_id` and `conf` start `<model>.ci` (the same again for the same data end)."""
-
-    go: bool
-    reasons: tuple[str, ...]
-    run_id: str
-    conf: dict[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the decision as a small JSON object."""
-        return {"go": self.go, "reasons": list(self.reasons), "run_id": self.run_id, "conf": dict(self.conf)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,50 +33,53 @@ class _Alarm:
     text: str
 
 
-def decide_retraining(
-    spec: ModelSpec,
-    *,
-    data_end: datetime | None,
-    reason: str,
-    registry: Registry,
-    data: DataSource,
-    clock: Clock,
-) -> Retraining:
-    """Decide whether to train on the data before `data_end` (None: all there is), and keep the decision.
+def retraining_run_id(data_end: datetime) -> str:
+    """Return the id of the runs (of `<model>.retraining` and `<model>.ci`) that retrain on the data before then."""
+    return f"retrain-{window_name(data_end)}"
 
-    The reasons `schedule` and `manual` ask by themselves; any other needs an unanswered alarm. A retraining that was
-    decided stays decided when it is asked again. Without a champion there is nothing to retrain.
+
+def decide_retraining(
+    spec: ModelSpec, *, data_end: datetime, registry: Registry, data: DataSource, reason: str
+) -> dict[str, Any]:
+    """Decide whether to train on the data before `data_end`, and keep the decision; returns it as JSON.
+
+    The keys: `go`, `reasons`, and `run_id` and `conf` of the run of `<model>.ci` that it starts. The reasons `schedule`
+    and `manual` ask by themselves; any other needs an unanswered alarm. A retraining that was decided stays decided
+    when it is asked again. Without a champion there is nothing to retrain.
     """
-    end = data_end or data.newest()
     champion = registry.by_alias(spec.model, CHAMPION)
     if champion is None:
         advice = f"{spec.model} has no champion yet: its first model comes from a commit, through {spec.model}.ci"
-        return _retraining(RetrainingDecision(False, (advice,)), end, reason)
+        return _decision(RetrainingDecision(False, (advice,)), data_end, reason)
     earlier = _earlier_decisions(registry, champion)
-    if (same := earlier.get(end)) is not None and same.figures["go"]:
-        return _retraining(RetrainingDecision(True, same.reasons), end, same.subject["reason"])
-    started = [moment for moment, decision in earlier.items() if decision.figures["go"] and moment != end]
-    alarms = _unanswered_alarms(registry, champion, end, started)
+    if (same := earlier.get(data_end)) is not None and same.figures["go"]:
+        return _decision(RetrainingDecision(True, same.reasons), data_end, same.subject["reason"])
+    started = [moment for moment, decision in earlier.items() if decision.figures["go"]]
+    alarms = _unanswered_alarms(registry, champion, data_end, started)
     trained_until = _trained_until(spec, registry)
-    requests = [f"asked for: {reason}"] if reason in _UNPROMPTED else []
+    asked = [f"asked for: {reason}"] if reason in _UNPROMPTED else []
     decision = decide(
-        [*requests, *(alarm.text for alarm in alarms)],
+        [*asked, *(alarm.text for alarm in alarms)],
         last_trained_until=trained_until,
-        data_end=end,
+        data_end=data_end,
         cooldown=spec.retraining.cooldown,
-        new_labels=_new_labels(spec, data, trained_until, end),
+        new_labels=_new_labels(spec, data, trained_until, data_end),
         min_new_labels=spec.retraining.min_new_labels,
         recent_retrainings=started,
         max_per_week=spec.retraining.max_per_week,
     )
-    cause = reason if reason in _UNPROMPTED or not alarms else alarms[-1].cause
-    _keep(registry, champion, decision, data_end=end, reason=cause, at=clock.now())
-    return _retraining(decision, end, cause)
+    cause = reason if asked or not alarms else alarms[-1].cause
+    _keep(registry, champion, decision, data_end=data_end, reason=cause)
+    return _decision(decision, data_end, cause)
 
 
-def _retraining(decision: RetrainingDecision, end: datetime, reason: str) -> Retraining:
-    conf = {"data_end": end.isoformat(), "reason": reason}
-    return Retraining(decision.go, decision.reasons, f"retrain-{window_name(end)}", conf)
+def _decision(decision: RetrainingDecision, data_end: datetime, reason: str) -> dict[str, Any]:
+    return {
+        "go": decision.go,
+        "reasons": list(decision.reasons),
+        "run_id": retraining_run_id(data_end),
+        "conf": {"data_end": data_end.isoformat(), "reason": reason},
+    }
 
 
 def _earlier_decisions(registry: Registry, champion: Candidate) -> dict[datetime, Evidence]:
@@ -134,13 +123,7 @@ def _new_labels(spec: ModelSpec, data: DataSource, trained_until: datetime | Non
 
 
 def _keep(
-    registry: Registry,
-    champion: Candidate,
-    decision: RetrainingDecision,
-    *,
-    data_end: datetime,
-    reason: str,
-    at: datetime,
+    registry: Registry, champion: Candidate, decision: RetrainingDecision, *, data_end: datetime, reason: str
 ) -> None:
     """Store the decision with the champion: the next ones count it against the weekly budget."""
     subject = {
@@ -149,5 +132,5 @@ def _keep(
         "data_end": data_end.isoformat(),
         "reason": reason,
     }
-    evidence = Evidence("retraining", Verdict.PASSED, at, decision.reasons, subject, {"go": decision.go})
+    evidence = Evidence("retraining", Verdict.PASSED, data_end, decision.reasons, subject, {"go": decision.go})
     registry.put_json(champion.run_id, f"{RETRAINING}/{window_name(data_end)}.json", evidence.to_json())

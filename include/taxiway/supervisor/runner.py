@@ -93,6 +93,7 @@ class Supervisor:
         prober = Prober()
         registrar = Registrar(self._installation.home)
         keepers = {program.name: self._keeper(program, registrar, prober) for program in wanted}
+        self._publish(replace(self._state, programs={name: ProgramState() for name in keepers}))
         stop = asyncio.Event()
 
         def ask_to_stop() -> None:

@@ -21,7 +21,7 @@ REQUIREMENTS = ("mlflow-skinny", "numpy", "pandas", "scikit-learn")
 
 
 def train(frame: pd.DataFrame, model_dir: str, params: Mapping[str, Any]) -> None:
-    """Fit on the frame (features and the label `late`) and save an MLflow model; the same input gives the same model."""
+    """Fit on the frame (features and the label `late`) and save an MLflow model; the same input, the same model."""
     features = select(frame)
     model = fit(features, frame[LABEL], params)
     example = features.dropna().head(5)

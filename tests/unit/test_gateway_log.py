@@ -1,0 +1,189 @@
+"""The prediction log's files: no row is missed or doubled, whenever the gateway compacts or dies."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from taxiway.adapters.prediction_log import LogEntry, ParquetPredictionLog, segment_table
+from taxiway.domain.values import Window
+from taxiway.gateway.log import LogWriter, compact
+
+NOW = datetime(2013, 7, 1, 12, 0, tzinfo=UTC)
+ALL = Window(datetime(2013, 1, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))
+MODEL = "flight_delays"
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> LogWriter:
+    return LogWriter(tmp_path, segment_bytes=2000, segment_age=timedelta(hours=1))
+
+
+@pytest.fixture
+def file_size_limit() -> Iterator[None]:
+    """Writing beyond 600 bytes fails, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_written_row_is_in_a_file_at_once(writer: LogWriter, tmp_path: Path) -> None:
+    """A reader sees a row as soon as `write` has returned."""
+    writer.write(MODEL, _entry("a"))
+
+    assert _read(tmp_path) == ["a"]
+
+
+def test_torn_last_line_does_not_count(writer: LogWriter, tmp_path: Path) -> None:
+    """What a killed process left half-written was never answered; everything before it stays."""
+    writer.write(MODEL, _entry("a"))
+    with _segments(tmp_path)[0].open("ab") as file:
+        file.write(_entry("b").to_line()[:-20])
+
+    assert _read(tmp_path) == ["a"]
+    writer.close_segments(NOW, all_of_them=True)
+    compact(writer.closed_segments())
+    assert _read(tmp_path) == ["a"]
+
+
+def test_compaction_sorts_rows_into_days(writer: LogWriter, tmp_path: Path) -> None:
+    """Parquet files lie under the date of the event, and the segment is gone."""
+    writer.write(MODEL, _entry("a", "2013-06-02T23:00:00Z"))
+    writer.write(MODEL, _entry("b", "2013-06-01T10:00:00Z"))
+    writer.write(MODEL, _entry("c", "2013-06-02T01:00:00Z"))
+    writer.close_segments(NOW, all_of_them=True)
+
+    assert compact(writer.closed_segments()) == 1
+
+    files = sorted(path.relative_to(tmp_path).parent.as_posix() for path in tmp_path.rglob("*.parquet"))
+    assert files == [f"{MODEL}/date=2013-06-01", f"{MODEL}/date=2013-06-02"]
+    assert _segments(tmp_path) == []
+    assert _read(tmp_path) == ["b", "c", "a"]
+
+
+def test_compaction_that_was_cut_off_doubles_nothing(writer: LogWriter, tmp_path: Path) -> None:
+    """With some Parquet files of a segment in place, rows still count once, before and after the next try."""
+    for name, day in (("a", "2013-06-01"), ("b", "2013-06-02")):
+        writer.write(MODEL, _entry(name, day))
+    writer.close_segments(NOW, all_of_them=True)
+    segment = _segments(tmp_path)[0]
+    partition = tmp_path / MODEL / "date=2013-06-01"
+    partition.mkdir()
+    pq.write_table(segment_table(segment).slice(0, 1), partition / f"{segment.stem}.parquet")
+    (partition / f".{segment.stem}.tmp").write_bytes(b"half a file")
+
+    assert _read(tmp_path) == ["a", "b"]
+    compact(writer.closed_segments())
+    assert _read(tmp_path) == ["a", "b"]
+
+
+def test_next_process_compacts_what_is_left(writer: LogWriter, tmp_path: Path) -> None:
+    """Segments of a process that was killed are closed ones for the next, whose own open segment stays."""
+    writer.write(MODEL, _entry("a"))
+    successor = LogWriter(tmp_path, segment_bytes=2000, segment_age=timedelta(hours=1))
+    successor.write(MODEL, _entry("b"))
+
+    assert compact(successor.closed_segments()) == 1
+    assert len(_segments(tmp_path)) == 1
+    assert sorted(_read(tmp_path)) == ["a", "b"]
+
+
+def test_segments_close_by_size_and_age(writer: LogWriter) -> None:
+    """A segment takes entries until it is large or old enough."""
+    writer.write(MODEL, _entry("a"))
+    writer.close_segments(NOW + timedelta(minutes=59), all_of_them=False)
+    assert writer.closed_segments() == []
+
+    writer.close_segments(NOW + timedelta(minutes=60), all_of_them=False)
+    assert len(writer.closed_segments()) == 1
+
+    for number in range(20):
+        writer.write(MODEL, _entry(f"b{number}"))
+    writer.close_segments(NOW, all_of_them=False)
+    assert len(writer.closed_segments()) == 2
+
+
+@pytest.mark.usefixtures("file_size_limit")
+def test_full_disk_leaves_no_half_line(writer: LogWriter, tmp_path: Path) -> None:
+    """An entry that does not fit is refused as a whole; entries before and after it stay readable."""
+    writer.write(MODEL, _entry("a"))
+    with pytest.raises(OSError, match=r"part of the entry|too large"):
+        writer.write(MODEL, _entry("b" * 500))
+    writer.write(MODEL, _entry("c"))
+
+    assert _read(tmp_path) == ["a", "c"]
+
+
+def test_damaged_segment_stops_no_other(writer: LogWriter, tmp_path: Path) -> None:
+    """A segment that cannot be compacted stays where it is; the others become Parquet."""
+    writer.write(MODEL, _entry("a"))
+    (tmp_path / "other" / "segments").mkdir(parents=True)
+    damaged = tmp_path / "other" / "segments" / "x.jsonl"
+    damaged.write_bytes(b"this is no JSON\n")
+    writer.close_segments(NOW, all_of_them=True)
+
+    assert compact(writer.closed_segments()) == 1
+    assert damaged.exists()
+
+
+def test_reader_sees_each_row_once_while_the_log_is_compacted(tmp_path: Path) -> None:
+    """Readers that run beside writer and compaction see every row that was answered before, once."""
+    writer = LogWriter(tmp_path, segment_bytes=1, segment_age=timedelta(hours=1))
+    reader = ParquetPredictionLog(tmp_path)
+
+    def read() -> list[str]:
+        return sorted(reader.read(MODEL, ALL)["request_id"])
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(40):
+            writer.write(MODEL, _entry(f"{number:03}", f"2013-06-{number % 5 + 1:02}"))
+            writer.close_segments(NOW, all_of_them=True)
+            compaction = pool.submit(compact, writer.closed_segments())
+            seen = pool.submit(read)
+            assert seen.result() == [f"{answered:03}" for answered in range(number + 1)]
+            assert compaction.result() == 1
+
+
+def test_line_survives_the_process(tmp_path: Path) -> None:
+    """A row is in the file though the process is killed right after `write`."""
+    child = os.fork()
+    if child == 0:
+        LogWriter(tmp_path, segment_bytes=2000, segment_age=timedelta(hours=1)).write(MODEL, _entry("a"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert _read(tmp_path) == ["a"]
+
+
+def _read(directory: Path) -> list[str]:
+    return list(ParquetPredictionLog(directory).read(MODEL, ALL)["request_id"])
+
+
+def _segments(directory: Path) -> list[Path]:
+    return sorted(directory.rglob("*.jsonl"))
+
+
+def _entry(name: str, time: str = "2013-06-03T10:00:00Z") -> LogEntry:
+    return LogEntry(
+        request_id=name,
+        logged_at=NOW,
+        version=1,
+        role="champion",
+        latency_ms=1.5,
+        key="id",
+        timestamp="at",
+        columns=("id", "at", "x"),
+        rows=[["k", time, 1.5]],
+        predictions=[0.5],
+    )

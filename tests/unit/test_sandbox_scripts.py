@@ -1,0 +1,190 @@
+"""The scripts that call a model repository's code: what they write, and how they say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from taxiway.stages.scorer import SCRIPTS
+
+SIGNATURE = """
+signature:
+  inputs: '[{"type": "double", "name": "size", "required": true}]'
+  outputs: '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1]}}]'
+"""
+MLMODEL = """
+flavors:
+  python_function: {loader_module: answers, code: code, env: {}}
+"""
+REPOSITORY = f"""
+from pathlib import Path
+
+def write(frame, model_dir, params):
+    Path(model_dir).mkdir()
+    Path(model_dir, "MLmodel").write_text('''{MLMODEL}{SIGNATURE}''')
+    Path(model_dir, "seen.txt").write_text(f"{{len(frame)}} rows, depth {{params['depth']}}")
+
+def write_unsigned(frame, model_dir, params):
+    Path(model_dir).mkdir()
+    Path(model_dir, "MLmodel").write_text('''{MLMODEL}''')
+
+def write_nothing(frame, model_dir, params):
+    pass
+
+def give_up(frame, model_dir, params):
+    raise ValueError("the moon is full")
+
+def leave(frame, model_dir, params):
+    raise SystemExit(0)
+
+number = 7
+"""
+
+
+def run(script: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as the stages do, with the repository in the current directory."""
+    command = [sys.executable, str(SCRIPTS / script), *arguments]
+    environment = {"PYTHONPATH": str(cwd), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(cwd)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def train(repository: Path, entry: str) -> subprocess.CompletedProcess[str]:
+    """Train with an entry of the repository, on three rows."""
+    pd.DataFrame({"size": [1.0, 2.0, 3.0], "label": [0, 1, 1]}).to_parquet(repository / "frame.parquet")
+    (repository / "params.json").write_text('{"depth": 3}')
+    paths = ["--frame", "frame.parquet", "--params", "params.json", "--model-dir", str(repository / "model")]
+    return run("train.py", repository, "--entry", entry, *paths)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository whose module has the name of our own script."""
+    (tmp_path / "train.py").write_text(REPOSITORY)
+    (tmp_path / "broken.py").write_text("import a_package_that_nobody_has\n")
+    return tmp_path
+
+
+def test_train_calls_the_entry_with_frame_directory_and_params(repository: Path) -> None:
+    """The repository's function gets the rows and the params, even when its module is called `train` as ours is."""
+    done = train(repository, "train:write")
+
+    assert done.returncode == 0, done.stderr
+    assert (repository / "model" / "seen.txt").read_text() == "3 rows, depth 3"
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "message"),
+    [
+        ("nowhere:train", 3, "nowhere:train cannot be imported"),
+        ("broken:train", 3, "broken:train cannot be imported"),
+        ("train:number", 3, "train:number is no function"),
+        ("train:missing", 3, "train:missing is no function"),
+        ("train:give_up", 4, "train:give_up raised ValueError"),
+        ("train:leave", 4, "train:leave raised SystemExit"),
+        ("train:write_nothing", 5, "no MLflow model was written"),
+        ("train:write_unsigned", 6, "the model has no signature"),
+    ],
+)
+def test_train_says_what_went_wrong(repository: Path, entry: str, code: int, message: str) -> None:
+    """Each way to fail has its own exit code, and the last line of stderr says what to do."""
+    done = train(repository, entry)
+
+    assert (done.returncode, message in done.stderr.splitlines()[-1]) == (code, True), done.stderr
+
+
+def test_train_shows_the_traceback_of_what_was_raised(repository: Path) -> None:
+    """The data scientist sees the error as in a terminal."""
+    assert "ValueError: the moon is full" in train(repository, "train:give_up").stderr
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `predict.py` did and wrote."""
+
+    done: subprocess.CompletedProcess[str]
+    directory: Path
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        return pd.read_parquet(self.directory / "out.parquet")
+
+    @property
+    def report(self) -> dict[str, float]:
+        return json.loads((self.directory / "report.json").read_text())
+
+
+def predict(directory: Path, body: str, rows: int = 4) -> Answers:
+    """Predict `rows` rows with a model whose `predict(self, frame)` has this body."""
+    code = directory / "model" / "code"
+    code.mkdir(parents=True)
+    (directory / "model" / "MLmodel").write_text(MLMODEL)
+    model = f"""
+    class Model:
+        def predict(self, frame):
+            {body}
+
+    def _load_pyfunc(path):
+        return Model()
+    """
+    (code / "answers.py").write_text("import numpy as np\n" + textwrap.dedent(model))
+    pd.DataFrame({"size": [float(row) for row in range(rows)]}).to_parquet(directory / "frame.parquet")
+    paths = ["--frame", "frame.parquet", "--out", "out.parquet", "--report", "report.json"]
+    return Answers(run("predict.py", directory, "--model", "model", *paths), directory)
+
+
+def test_predict_writes_one_prediction_per_row(tmp_path: Path) -> None:
+    """A model with one number per row gives the column `prediction`, in the order of the rows."""
+    answers = predict(tmp_path, "return frame['size'].to_numpy() / 10")
+
+    assert answers.done.returncode == 0, answers.done.stderr
+    assert answers.predictions.to_dict("list") == {"prediction": [0.0, 0.1, 0.2, 0.3]}
+
+
+def test_predict_reports_how_long_it_took(tmp_path: Path) -> None:
+    """The report counts the rows and has the times of the frame and of single rows."""
+    report = predict(tmp_path, "return frame['size'].to_numpy()", rows=7).report
+
+    assert set(report) == {"rows", "seconds", "latency_p50_ms", "latency_p99_ms"}
+    assert report["rows"] == 7
+    assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"]
+
+
+def test_predict_writes_a_column_per_class(tmp_path: Path) -> None:
+    """A model with several numbers per row gives numbered columns."""
+    answers = predict(tmp_path, "return np.column_stack([frame['size'], 1 - frame['size']])")
+
+    assert list(answers.predictions.columns) == ["prediction_0", "prediction_1"]
+    assert answers.predictions["prediction_1"].tolist() == [1.0, 0.0, -1.0, -2.0]
+
+
+def test_predict_leaves_the_model_directory_as_it_is(tmp_path: Path) -> None:
+    """The directory is signed: importing the model's code adds no file to it."""
+    predict(tmp_path, "return frame['size'].to_numpy()")
+
+    files = {path.name for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert files == {"MLmodel", "answers.py"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ("return np.zeros(len(frame) + 1)", 5, "predict answered shape (5,) to 4 rows"),
+        ("return 0.5", 5, "predict answered shape () to 4 rows"),
+        ("raise ValueError('no weather today')", 4, "predict raised ValueError"),
+        ("raise SystemExit(0)", 4, "predict raised SystemExit"),
+        ("this is no Python", 3, "the model cannot be loaded"),
+    ],
+)
+def test_predict_says_what_went_wrong(tmp_path: Path, body: str, code: int, message: str) -> None:
+    """A model that does not answer once per row, raises, or cannot be loaded never leaves predictions."""
+    answers = predict(tmp_path, body)
+
+    last_line = answers.done.stderr.splitlines()[-1]
+    assert (answers.done.returncode, message in last_line) == (code, True), answers.done.stderr
+    assert not (tmp_path / "out.parquet").exists()
