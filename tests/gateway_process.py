@@ -39,7 +39,8 @@ CACHE = Path(os.environ.get("TAXIWAY_TEST_CACHE", Path(tempfile.gettempdir()) / 
 TOKEN = "token-of-the-test"
 ENVIRONMENT = "staging"
 MAX_REQUEST_BYTES = 100_000
-NEEDS_Z, DOES_NOT_LOAD = 3, 4
+NEEDS_Z, DOES_NOT_LOAD, SLOW = 3, 4, 5
+STARTED = "slow-model-started"
 T = TypeVar("T")
 
 MAKE_MODELS = """
@@ -56,16 +57,39 @@ for version, columns in ((1, ["x", "y"]), (2, ["x", "y"]), (3, ["x", "y", "z"]))
     signature = infer_signature(frame[columns], model.predict(frame[columns]))
     mlflow.sklearn.save_model(model, root / str(version), signature=signature, serialization_format="cloudpickle",
                               pip_requirements=["mlflow-skinny"])
+(root / "slow.py").write_text(sys.argv[2])
+mlflow.pyfunc.save_model(root / "5", python_model=str(root / "slow.py"), pip_requirements=["mlflow-skinny"],
+                         signature=infer_signature(frame[["x"]], frame["x"]))
+"""
+SLOW_MODEL = f"""
+import os, time
+from pathlib import Path
+import mlflow
+
+class Slow(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input):
+        seconds = float(model_input["x"].max())
+        if seconds < 0:
+            os._exit(1)
+        if seconds > 0:
+            (Path.home() / {STARTED!r}).touch()
+        time.sleep(seconds)
+        return model_input["x"]
+
+mlflow.models.set_model(Slow())
 """
 
 
 def tiny_models(directory: Path) -> Path:
-    """Return a directory with models 1 and 2 (they predict x * version + y), 3 (needs z too) and 4 (does not load)."""
+    """Return a directory with the models of this module, made once.
+
+    1 and 2 predict x * version + y; 3 needs z too; 4 does not load; 5 takes x seconds, or dies when x is negative.
+    """
     made = directory / "tiny-models"
     if not made.exists():
         fresh = directory / "tiny-models.new"
         python = ensure_environment(LOCK, CACHE, timeout=timedelta(minutes=10)).python
-        subprocess.run([python, "-c", MAKE_MODELS, fresh], check=True, capture_output=True)
+        subprocess.run([python, "-c", MAKE_MODELS, fresh, SLOW_MODEL], check=True, capture_output=True)
         shutil.copytree(fresh / "1", fresh / str(DOES_NOT_LOAD))
         (fresh / str(DOES_NOT_LOAD) / "model.pkl").write_bytes(b"this is no pickle")
         fresh.rename(made)
@@ -134,12 +158,12 @@ class Publisher:
 class GatewayProcess:
     """A gateway that can be killed and started again on the same home and port."""
 
-    def __init__(self, home: Path, registry: Path, verify_key: Path) -> None:
+    def __init__(self, home: Path, registry: Path, verify_key: Path, *options: str) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "tests.gateway_process", "--port", str(self.port)]
-        self._command += ["--home", str(home), "--registry", str(registry), "--verify-key", str(verify_key)]
+        self._command += ["--home", str(home), "--registry", str(registry), "--verify-key", str(verify_key), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -149,18 +173,12 @@ class GatewayProcess:
 
     def start(self) -> None:
         """Start the process and wait until it listens."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        path = os.pathsep.join([str(PROJECT / "include"), str(PROJECT)])
-        with (self.home / "gateway.log").open("ab") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=PROJECT,
-                env={**os.environ, "PYTHONPATH": path},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        wait_until(self._listens, seconds=60)
+        self._process = self._spawn()
+        wait_until(self._listens)
+
+    def run_another(self) -> int:
+        """Start a second gateway on the same home, which should end at once; return its exit code."""
+        return self._spawn().wait(timeout=60)
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Signal the gateway alone and return its exit code; its scorers have to look after themselves."""
@@ -185,6 +203,18 @@ class GatewayProcess:
                 continue  # it has just ended
         return found
 
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([str(PROJECT / "include"), str(PROJECT)])
+        with (self.home / "gateway.log").open("ab") as output:
+            return subprocess.Popen(
+                self._command,
+                cwd=PROJECT,
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.home / "gateway.log").read_text()
@@ -194,7 +224,7 @@ class GatewayProcess:
             return False
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 30) -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = 60) -> T:
     """Ask until the answer is true and return it; fail after the seconds."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -209,6 +239,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     for name in ("--home", "--registry", "--verify-key"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--queue", type=int, default=64)
+    parser.add_argument("--predict-seconds", type=float, default=60)
     options = parser.parse_args()
     config = Config(
         environment=ENVIRONMENT,
@@ -216,6 +248,8 @@ def main() -> None:
         cache=CACHE,
         token=TOKEN,
         max_request_bytes=MAX_REQUEST_BYTES,
+        queue=options.queue,
+        predict_timeout=timedelta(seconds=options.predict_seconds),
         drain_timeout=timedelta(seconds=10),
     )
     registry = DirectoryRegistry(options.registry)

@@ -36,9 +36,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Schedule = Annotated[str, AfterValidator(_check_schedule)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-MetricName = Literal[
-    "roc_auc", "pr_auc", "accuracy", "brier", "log_loss", "f1_macro", "rmse", "mae", "r2"
-]
+MetricName = Literal["roc_auc", "pr_auc", "accuracy", "brier", "log_loss", "f1_macro", "rmse", "mae", "r2"]
 
 
 class Section(BaseModel):
@@ -58,8 +56,10 @@ class Repository(Section):
 class Task(Section):
     """What is predicted, and which columns say what."""
 
-    kind: Literal["binary", "multiclass", "regression"]
-    label: str
+    kind: Literal["binary", "multiclass", "regression"] = Field(
+        description="what the model answers: a score, a class, or a number"
+    )
+    label: str = Field(description="column with the truth, known later")
     key: str = Field(description="column that identifies a row; late labels are joined by it")
     timestamp: str = Field(description="column with the time of a row (data time)")
     label_delay: Duration = Field(timedelta(0), description="how long after its timestamp a row's label is known")
@@ -68,7 +68,7 @@ class Task(Section):
 class DataChecks(Section):
     """Checks of every training and holdout window."""
 
-    min_rows: int = Field(1, ge=1)
+    min_rows: int = Field(1, ge=1, description="fewest rows of the training window")
     max_missing: dict[str, Share] = Field(default_factory=dict, description="column -> largest share of missing values")
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict, description="column -> [lowest, highest]")
 
@@ -78,26 +78,28 @@ class Data(Section):
 
     uri: str = Field(min_length=1, description="Parquet dataset, partitioned by time")
     features: tuple[str, ...] = Field(min_length=1, description="columns that the model may see")
-    train_window: Literal["all"] | Duration = "all"
-    holdout_window: Duration = timedelta(days=14)
+    train_window: Literal["all"] | Duration = Field("all", description="how far back training looks from the holdout")
+    holdout_window: Duration = Field(timedelta(days=14), description="the newest labelled data, never trained on")
     checks: DataChecks = DataChecks()
 
 
 class MetricGate(Section):
     """One metric: an absolute limit, and how much worse than the champion is still acceptable."""
 
-    min: float | None = None
-    max: float | None = None
-    margin: float | None = Field(None, ge=0)
+    min: float | None = Field(None, description="the metric may not be below this")
+    max: float | None = Field(None, description="the metric may not be above this")
+    margin: float | None = Field(
+        None, ge=0, description="how much worse than the champion is still acceptable; none: no comparison"
+    )
 
 
 class SliceGate(Section):
     """The metric's minimum in each group of rows that is large enough."""
 
-    by: tuple[str, ...] = Field(min_length=1)
-    metric: MetricName
-    min: float
-    min_rows: int = Field(300, ge=1)
+    by: tuple[str, ...] = Field(min_length=1, description="columns; each of their values is one group")
+    metric: MetricName = Field(description="the metric that is judged in each group")
+    min: float = Field(description="the metric may not be below this in any judged group")
+    min_rows: int = Field(300, ge=1, description="smaller groups are listed, not judged")
 
 
 class Gates(Section):
@@ -105,17 +107,21 @@ class Gates(Section):
 
     metrics: dict[MetricName, MetricGate] = Field(min_length=1)
     slices: SliceGate | None = None
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    latency_p99_ms: float = Field(200, gt=0)
-    size_mb: float = Field(500, gt=0)
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="confidence of each one-sided bound of the difference to the champion"
+    )
+    latency_p99_ms: float = Field(200, gt=0, description="slowest acceptable 99th percentile of single-row predictions")
+    size_mb: float = Field(500, gt=0, description="largest acceptable size of the packaged model")
 
 
 class Uat(Section):
     """User acceptance testing in staging."""
 
-    testers: tuple[str, ...] = Field(min_length=1)
-    quorum: int = Field(1, ge=1)
-    timeout: Duration = timedelta(days=3)
+    testers: tuple[str, ...] = Field(min_length=1, description="who may sign off; their names in Airflow")
+    quorum: int = Field(1, ge=1, description="how many acceptances pass")
+    timeout: Duration = Field(
+        timedelta(days=3), description="after this the verdict is inconclusive and the approver decides"
+    )
     cases: int = Field(20, ge=1, description="how many recent rows testers are shown")
 
     @model_validator(mode="after")
@@ -128,33 +134,38 @@ class Uat(Section):
 class Approval(Section):
     """Who decides about production: a person (delivery) or nobody (deployment)."""
 
-    mode: Literal["delivery", "deployment"] = "delivery"
-    approvers: tuple[str, ...] = Field(min_length=1)
-    four_eyes: bool = True
-    timeout: Duration = timedelta(days=7)
+    mode: Literal["delivery", "deployment"] = Field(
+        "delivery",
+        description="`delivery`: a person approves; `deployment`: only an inconclusive verdict asks a person",
+    )
+    approvers: tuple[str, ...] = Field(min_length=1, description="who may approve; their names in Airflow")
+    four_eyes: bool = Field(True, description="whoever asked for the change may not approve it")
+    timeout: Duration = Field(timedelta(days=7), description="after this the delivery ends without promotion")
 
 
 class Shadow(Section):
     """The challenger answers copies of requests; callers never see it."""
 
-    duration: Duration
-    min_requests: int = Field(1, ge=0)
+    duration: Duration = Field(description="how long copies of requests are answered at least")
+    min_requests: int = Field(1, ge=0, description="how many requests it takes at least")
 
 
 class Step(Section):
     """One step of a rollout."""
 
     traffic: float = Field(gt=0, le=100, description="percent of requests that the challenger answers")
-    duration: Duration = timedelta(0)
+    duration: Duration = Field(timedelta(0), description="how long the step takes at least")
 
 
 class Analysis(Section):
     """When a step of a rollout is good enough."""
 
-    max_error_rate: Share = 0.01
-    max_latency_ratio: float = Field(1.5, gt=0)
-    max_prediction_shift: float = Field(0.2, gt=0)
-    min_requests: int = Field(200, ge=0)
+    max_error_rate: Share = Field(0.01, description="largest share of failed requests (4xx and 5xx)")
+    max_latency_ratio: float = Field(1.5, gt=0, description="largest p99 latency as a multiple of the champion's")
+    max_prediction_shift: float = Field(
+        0.2, gt=0, description="largest shift of the mean prediction against the champion's"
+    )
+    min_requests: int = Field(200, ge=0, description="fewer requests than this decide nothing")
 
 
 class Rollout(Section):
@@ -183,15 +194,15 @@ class Drift(Section):
 class Performance(Section):
     """When late labels say that the model got worse."""
 
-    metric: MetricName
-    max_drop: float = Field(gt=0)
-    min_labels: int = Field(1000, ge=1)
+    metric: MetricName = Field(description="the metric that late labels give")
+    max_drop: float = Field(gt=0, description="how much worse than on the holdout is still acceptable")
+    min_labels: int = Field(1000, ge=1, description="fewer labels than this decide nothing")
 
 
 class Monitoring(Section):
     """How production is watched."""
 
-    schedule: Schedule = "@daily"
+    schedule: Schedule = Field("@daily", description="when production is looked at (cron, UTC)")
     window: Duration = Field(timedelta(days=28), description="length of a window that names no start")
     drift: Drift = Drift()
     performance: Performance
@@ -201,29 +212,33 @@ class Monitoring(Section):
 class Retraining(Section):
     """When a new model is trained on fresh data."""
 
-    schedule: Schedule | None = None
-    on: frozenset[Literal["drift", "performance"]] = frozenset({"performance"})
-    cooldown: Duration = timedelta(days=7)
-    max_per_week: int = Field(2, ge=1)
-    min_new_labels: int = Field(1000, ge=0)
+    schedule: Schedule | None = Field(None, description="when to retrain without being asked (cron, UTC)")
+    on: frozenset[Literal["drift", "performance"]] = Field(
+        frozenset({"performance"}), description="which alarms of monitoring ask for retraining"
+    )
+    cooldown: Duration = Field(timedelta(days=7), description="shortest data time between two models' data")
+    max_per_week: int = Field(2, ge=1, description="most retrainings within a week of data time")
+    min_new_labels: int = Field(1000, ge=0, description="fewest labelled rows that the newest model has not seen")
 
 
 class Limits(Section):
     """How long commands of the model repository may run, and how much memory they may use."""
 
-    build: Duration = timedelta(minutes=15)
-    test: Duration = timedelta(minutes=10)
-    train: Duration = timedelta(hours=1)
-    predict: Duration = timedelta(minutes=10)
-    memory_mb: int = Field(4096, ge=256)
-    log_kb: int = Field(1024, ge=1)
+    build: Duration = Field(timedelta(minutes=15), description="longest build of the environment")
+    test: Duration = Field(timedelta(minutes=10), description="longest run of unit or integration tests")
+    train: Duration = Field(timedelta(hours=1), description="longest training")
+    predict: Duration = Field(timedelta(minutes=10), description="longest prediction of a holdout")
+    memory_mb: int = Field(
+        4096, ge=256, description="largest address space of a process, and largest file it may write"
+    )
+    log_kb: int = Field(1024, ge=1, description="how much of the end of the output is kept")
 
 
 class Notify(Section):
     """One channel that hears about this model."""
 
-    channel: Literal["log", "webhook"] = "log"
-    url: str | None = None
+    channel: Literal["log", "webhook"] = Field("log", description="`log`: the task log; `webhook`: a POST to `url`")
+    url: str | None = Field(None, description="address of the webhook")
 
     @model_validator(mode="after")
     def _webhook_has_url(self) -> Notify:
@@ -235,16 +250,16 @@ class Notify(Section):
 class Environments(Section):
     """Names of `include/environments.yaml`."""
 
-    staging: str = "staging"
-    production: str = "production"
+    staging: str = Field("staging", description="where candidates are tested")
+    production: str = Field("production", description="where the champion serves")
 
 
 class ModelSpec(Section):
     """Everything that Taxiway is told about one model."""
 
-    model: Name
-    description: str
-    owner: str
+    model: Name = Field(description="name of the model, and of the file")
+    description: str = Field(description="what it predicts, in one sentence")
+    owner: str = Field(description="team that owns the model")
     repository: Repository
     task: Task
     data: Data

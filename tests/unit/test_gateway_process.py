@@ -8,6 +8,7 @@ import shutil
 import signal
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from tests.gateway_process import (
     DOES_NOT_LOAD,
     MAX_REQUEST_BYTES,
     NEEDS_Z,
+    SLOW,
+    STARTED,
     TOKEN,
     GatewayProcess,
     Publisher,
@@ -31,6 +34,7 @@ from tests.gateway_process import (
 )
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
+Start = Callable[..., GatewayProcess]
 JSON = {"Content-Type": "application/json"}
 MODEL = "flights"
 
@@ -42,14 +46,12 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path])
 
 
 @pytest.fixture(scope="module")
-def start(
-    tmp_path_factory: pytest.TempPathFactory, publisher: Publisher, keys: tuple[Path, Path]
-) -> Iterator[Callable[[], GatewayProcess]]:
+def start(tmp_path_factory: pytest.TempPathFactory, publisher: Publisher, keys: tuple[Path, Path]) -> Iterator[Start]:
     """Starts gateways and removes them after the module."""
     started: list[GatewayProcess] = []
 
-    def start() -> GatewayProcess:
-        process = GatewayProcess(tmp_path_factory.mktemp("gateway"), publisher.registry, keys[1])
+    def start(*options: str) -> GatewayProcess:
+        process = GatewayProcess(tmp_path_factory.mktemp("gateway"), publisher.registry, keys[1], *options)
         started.append(process)
         process.start()
         return process
@@ -60,7 +62,7 @@ def start(
 
 
 @pytest.fixture(scope="module")
-def gateway(start: Callable[[], GatewayProcess], publisher: Publisher) -> GatewayProcess:
+def gateway(start: Start, publisher: Publisher) -> GatewayProcess:
     """A gateway that serves version 1 of MODEL, with 2 and the one that fails ready; tests set the traffic."""
     process = start()
     target = GatewayTarget(process.url, TOKEN)
@@ -170,7 +172,8 @@ def test_shadow_is_logged_in_its_role(gateway: GatewayProcess, target: GatewayTa
     name = uuid.uuid4().hex
     _ask(gateway, name)
 
-    rows = wait_until(lambda: rows if len(rows := _logged(gateway, name)) == 2 else None)
+    wait_until(lambda: len(_logged(gateway, name)) == 2)
+    rows = _logged(gateway, name)
     assert sorted(zip(rows["role"], rows["version"], strict=True)) == [("champion", 1), ("shadow", 2)]
 
 
@@ -250,7 +253,7 @@ def test_version_that_is_gone_from_the_registry(gateway: GatewayProcess, publish
 def test_version_that_does_not_load(gateway: GatewayProcess, publisher: Publisher, model: str) -> None:
     """A signed model that cannot be loaded is refused with what its library said, and leaves nothing behind."""
     target = GatewayTarget(gateway.url, TOKEN)
-    with pytest.raises(DeliveryStopped, match="ended while it loaded the model: .*Error"):
+    with pytest.raises(DeliveryStopped, match=r"ended while it loaded the model: .*Error"):
         target.deploy(publisher.release(model, DOES_NOT_LOAD))
 
     assert target.status(model).versions == ()
@@ -286,7 +289,7 @@ def test_killed_scorer_is_started_again(gateway: GatewayProcess, target: Gateway
     wait_until(lambda: {item.state for item in target.status(MODEL).versions} == {"ready"}, seconds=120)
 
 
-def test_hard_kill_loses_nothing(start: Callable[[], GatewayProcess], publisher: Publisher, model: str) -> None:
+def test_hard_kill_loses_nothing(start: Start, publisher: Publisher, model: str) -> None:
     """A row is in the log though the gateway is killed right after the answer; the next one serves on by itself."""
     gateway = start()
     release = publisher.release(model, 1)
@@ -318,7 +321,7 @@ def test_hard_kill_loses_nothing(start: Callable[[], GatewayProcess], publisher:
     assert target.predict(model, _frame()).version == 1
 
 
-def test_orderly_stop_compacts_the_log(start: Callable[[], GatewayProcess], publisher: Publisher, model: str) -> None:
+def test_orderly_stop_compacts_the_log(start: Start, publisher: Publisher, model: str) -> None:
     """SIGTERM ends the gateway with code 0; the log is Parquet by event date and no scorer is left."""
     gateway = start()
     target = GatewayTarget(gateway.url, TOKEN)
@@ -332,6 +335,45 @@ def test_orderly_stop_compacts_the_log(start: Callable[[], GatewayProcess], publ
     assert list(gateway.log.rglob("*.jsonl")) == []
     assert sorted(path.parent.name for path in gateway.log.rglob("*.parquet")) == ["date=2013-02-01", "date=2013-02-02"]
     assert list(_logged(gateway, answered, model)["key"]) == ["k1", "k2"]
+
+
+def test_slow_hanging_and_dying_model(start: Start, publisher: Publisher, model: str) -> None:
+    """A busy model refuses further requests, one that hangs or dies is replaced, one that predicts may finish."""
+    gateway = start("--queue", "2", "--predict-seconds", "15")
+    target = GatewayTarget(gateway.url, TOKEN)
+    target.deploy(publisher.release(model, SLOW))
+    target.set_traffic(model, TrafficPlan(stable=SLOW))
+
+    def ask(seconds: float) -> httpx.Response:
+        body = json.dumps({"inputs": {"x": [seconds]}})
+        url = f"{gateway.url}/models/{model}/invocations"
+        return httpx.post(url, content=body, headers=JSON, trust_env=False, timeout=90)
+
+    def recovered() -> bool:
+        return ask(0).status_code == 200
+
+    with ThreadPoolExecutor(6) as callers:
+        answers = list(callers.map(ask, [1.0] * 6))
+        assert {answer.status_code for answer in answers} == {200, 503}
+        assert {answer.headers.get("Retry-After") for answer in answers if answer.status_code == 503} == {"1"}
+
+        assert "in time" in ask(1000).json()["message"]
+        wait_until(recovered)
+        assert ask(-1).status_code == 503
+        wait_until(recovered)
+
+        marker = gateway.home / "sockets" / STARTED
+        marker.unlink()
+        begun = callers.submit(ask, 2.0)
+        wait_until(marker.exists)
+        assert gateway.stop(signal.SIGTERM) == 0
+        assert begun.result().json() == {"predictions": [2.0]}
+
+
+def test_second_gateway_of_an_environment_is_refused(start: Start, gateway: GatewayProcess) -> None:
+    """Two processes cannot write one environment's state: the second says so and ends."""
+    assert gateway.run_another() != 0
+    assert "another gateway serves this environment" in (gateway.home / "gateway.log").read_text()
 
 
 def _frame() -> Any:

@@ -113,12 +113,15 @@ def typed(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
 def report_rows(rows: pd.DataFrame, columns: Columns, *, limit: int) -> pd.DataFrame:
     """Return at most `limit` rows, the same ones every time, with the columns that a report needs.
 
-    With a label, rows without label or prediction are left out, and labels are int64, text or (regression) float64.
+    With a label, rows without label or prediction are left out; labels are int64 (binary), float64 (regression) or
+    text (multiclass, as the predictions are).
     """
     kept = [*columns.numerical, *columns.categorical]
     if columns.label is not None:
         rows = rows[rows[columns.label].notna() & rows[columns.prediction].notna()]
-        rows = rows.assign(**{columns.label: plain_labels(rows[columns.label], columns.kind)})
+        labels = rows[columns.label]
+        known = _as_text(labels) if columns.kind == "multiclass" else plain_labels(labels, columns.kind)
+        rows = rows.assign(**{columns.label: known})
         kept.append(columns.label)
     sampled = rows.sample(limit, random_state=_SEED).sort_index() if len(rows) > limit else rows
     return sampled[kept].reset_index(drop=True)
