@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from taxiway.bootstrap import services
+from taxiway.domain.values import CHAMPION
 from taxiway.orchestration.model_dags import build_all, dag_arguments
 from taxiway.orchestration.params import retraining_params
 from taxiway.orchestration.starts import start_run
@@ -23,17 +25,18 @@ def decide(model: str) -> Json:
     from taxiway.stages.retrain import decide_retraining
 
     s, spec, context = services(), services().spec(model), get_current_context()
-    params = context["params"]
+    if s.registry.by_alias(model, CHAMPION) is None:
+        raise AirflowSkipException(f"{model} has no champion yet: its first model comes from a commit")
+    params, data = context["params"], s.data(spec)
     decision = decide_retraining(
         spec,
-        data_end=parse_time(params["data_end"]) if params["data_end"] else None,
-        reason="schedule" if str(context["dag_run"].run_type) == "scheduled" else params["reason"],
+        data_end=parse_time(params["data_end"]) if params["data_end"] else data.newest(),
         registry=s.registry,
-        data=s.data(spec),
-        clock=s.clock,
+        data=data,
+        reason="schedule" if str(context["dag_run"].run_type) == "scheduled" else params["reason"],
     )
-    print("; ".join(decision.reasons))  # noqa: T201 (the task's log says why)
-    return decision.to_json()
+    print("; ".join(decision["reasons"]))  # noqa: T201 (the task's log says why)
+    return decision
 
 
 @task.short_circuit(**RETRIES)

@@ -13,18 +13,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import httpx
+import pandas as pd
+import pytest
 
 from taxiway.adapters.model_signing import KeySigner, KeyVerifier
+from taxiway.adapters.prediction_log import ParquetPredictionLog
 from taxiway.adapters.system_clock import SystemClock
 from taxiway.domain.release import approval_statement
-from taxiway.domain.values import Release
+from taxiway.domain.values import Release, Window
 from taxiway.errors import NotFoundError
 from taxiway.gateway.__main__ import run
 from taxiway.gateway.app import create_app
@@ -74,7 +78,7 @@ class Slow(mlflow.pyfunc.PythonModel):
         if seconds > 0:
             (Path.home() / {STARTED!r}).touch()
         time.sleep(seconds)
-        return model_input["x"]
+        return model_input["x"].to_numpy()
 
 mlflow.models.set_model(Slow())
 """
@@ -222,6 +226,34 @@ class GatewayProcess:
             return httpx.get(f"{self.url}/healthz", trust_env=False).is_success
         except httpx.TransportError:
             return False
+
+
+Start = Callable[..., GatewayProcess]
+
+
+@contextmanager
+def gateways(publisher: Publisher, keys: tuple[Path, Path], homes: pytest.TempPathFactory) -> Iterator[Start]:
+    """Yield a function that starts a gateway (with more options) in a home of its own; all are removed at the end."""
+    started: list[GatewayProcess] = []
+
+    def start(*options: str) -> GatewayProcess:
+        process = GatewayProcess(homes.mktemp("gateway"), publisher.registry, keys[1], *options)
+        started.append(process)
+        process.start()
+        return process
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.remove()
+
+
+def logged(gateway: GatewayProcess, request_id: str, model: str) -> pd.DataFrame:
+    """Return what the prediction log has of a request."""
+    always = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1))
+    frame = ParquetPredictionLog(gateway.log).read(model, always)
+    return frame[frame["request_id"] == request_id]
 
 
 def wait_until(condition: Callable[[], T], *, seconds: float = 60) -> T:

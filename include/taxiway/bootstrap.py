@@ -17,8 +17,18 @@ from taxiway.errors import NotFoundError, SettingsError
 from taxiway.spec_files import SpecSet, load_environments, load_specs
 
 if TYPE_CHECKING:
-    from taxiway.ports import Clock, DataSource, GitHost, Notifier, PredictionLog, Registry, Reports
-    from taxiway.ports import ServingTarget, Signer, Verifier
+    from taxiway.ports import (
+        Clock,
+        DataSource,
+        GitHost,
+        Notifier,
+        PredictionLog,
+        Registry,
+        Reports,
+        ServingTarget,
+        Signer,
+        Verifier,
+    )
     from taxiway.spec import ModelSpec
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from taxiway.bootstrap import PROJECT
 from taxiway.errors import TaxiwayError
@@ -49,27 +50,27 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="return once everything is ready")] = False,
 ) -> None:
     """Start everything on this machine: Airflow, MLflow, the staging and the production gateway."""
-    from taxiway.supervisor.display import StartDisplay, address_table
+    from taxiway.supervisor.display import StartDisplay
     from taxiway.supervisor.installation import Installation
     from taxiway.supervisor.launch import start_attached, start_detached
     from taxiway.supervisor.state import is_supervised
 
     with _reported():
         installation = Installation.load(home)
+        start = start_detached if detach else start_attached
         if is_supervised(installation.run):
-            console.print("Taxiway is already up; `taxiway status` tells more.")
-            console.print(address_table(installation))
-            return
-        installation = installation.changed(
-            models=models,
-            airflow=airflow_port,
-            mlflow=mlflow_port,
-            staging=staging_port,
-            production=production_port,
-        )
-        installation.save()
+            console.print("Taxiway is already up; options of this command change nothing before `taxiway down`.")
+            start = start_detached
+        else:
+            installation = installation.changed(
+                models=models,
+                airflow=airflow_port,
+                mlflow=mlflow_port,
+                staging=staging_port,
+                production=production_port,
+            )
+            installation.save()
         with StartDisplay(console, installation) as display:
-            start = start_detached if detach else start_attached
             start(installation, os.environ, display)
 
 
@@ -95,7 +96,6 @@ def status(
     secrets: Annotated[bool, typer.Option("--secrets", help="show who can log in to Airflow, with passwords")] = False,
 ) -> None:
     """Show what runs, where, and what serves; exit with 1 when something is down."""
-    from taxiway.supervisor.credentials import read_credentials
     from taxiway.supervisor.installation import Installation
     from taxiway.supervisor.status import collect
     from taxiway.supervisor.status_view import print_logins, print_status
@@ -103,7 +103,7 @@ def status(
     with _reported():
         installation = Installation.load(home)
         if secrets:
-            print_logins(read_credentials(installation.home), console)
+            print_logins(installation, console)
             return
         found = collect(installation, os.environ)
     if as_json:
@@ -155,5 +155,5 @@ def _reported() -> Iterator[None]:
     try:
         yield
     except TaxiwayError as error:
-        errors.print(f"[bold red]Error:[/] {error}", soft_wrap=True, highlight=False)
+        errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error

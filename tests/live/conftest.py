@@ -66,8 +66,12 @@ class LiveInstallation:
 
     def taxiway(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the CLI on this installation."""
-        line = [str(Path(sys.executable).with_name("taxiway")), command, "--home", str(self.home), *arguments]
+        line = self.command(command, *arguments)
         return subprocess.run(line, capture_output=True, text=True, check=False, timeout=_TEST_SECONDS)
+
+    def command(self, command: str, *arguments: str) -> list[str]:
+        """Return the command line of a command of the CLI on this installation."""
+        return [str(Path(sys.executable).with_name("taxiway")), command, "--home", str(self.home), *arguments]
 
     def up(self) -> None:
         """Start it; returns when everything is ready."""

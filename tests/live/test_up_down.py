@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 
 import httpx
@@ -120,15 +121,35 @@ def test_up_after_the_supervisor_was_killed(installation: LiveInstallation) -> N
 
 
 def test_down_leaves_nothing(installation: LiveInstallation) -> None:
-    """After `down` no process is left and every port is free; `status` says so and exits with 1; `up` works again."""
+    """After `down` no process is left; `status` says so and exits with 1, and another `down` finds nothing."""
     installation.down()
 
     done = installation.taxiway("status")
+
     assert done.returncode == 1
     assert "is down" in done.stdout
     assert "nothing to stop" in installation.taxiway("down").stdout
     installation.up()
-    assert installation.taxiway("status").returncode == 0
+
+
+def test_ctrl_c_stops_everything(installation: LiveInstallation) -> None:
+    """An `up` that stays in the foreground shows the addresses, and takes everything down when it is interrupted."""
+    installation.down()
+    with subprocess.Popen(installation.command("up"), stdout=subprocess.PIPE, text=True) as up:
+        assert up.stdout is not None
+        shown = []
+        while not (shown and shown[-1].startswith("logs")):
+            shown.append(up.stdout.readline())
+            assert shown[-1], shown
+        assert any(installation.settings.url("airflow") in line for line in shown)
+        assert installation.taxiway("status").returncode == 0
+
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=120)
+
+    assert up.returncode == 0
+    assert marked(installation.home) == []
+    installation.up()
 
 
 def _strays(installation: LiveInstallation) -> list[psutil.Process]:

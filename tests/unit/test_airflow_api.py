@@ -75,7 +75,7 @@ def airflow() -> Iterator[Airflow]:
 
 @pytest.fixture
 def api(airflow: Airflow) -> AirflowApi:
-    return AirflowApi(airflow.url, "ana", "right")
+    return AirflowApi(airflow.url, "ana", "right", pauses=(0.0,))
 
 
 def test_it_logs_in_once_and_again_when_the_token_expired(api: AirflowApi, airflow: Airflow) -> None:
@@ -130,7 +130,7 @@ def test_no_answer_and_server_errors_are_transient(api: AirflowApi, airflow: Air
     with pytest.raises(OrchestratorUnavailable, match="503"):
         api.run("flight_delays.ci", "x")
     with pytest.raises(OrchestratorUnavailable):
-        AirflowApi(f"http://127.0.0.1:{free_port()}", "ana", "right").health()
+        AirflowApi(f"http://127.0.0.1:{free_port()}", "ana", "right", pauses=()).health()
 
 
 def test_health_needs_no_login(api: AirflowApi, airflow: Airflow) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from taxiway.adapters.git import Git
 from taxiway.demo import commits
 from taxiway.demo.commits import BareRepository

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from taxiway.adapters.parquet_data import ParquetData
 from taxiway.demo.flights import COLUMNS, arrive, prepare
 from taxiway.domain.values import Window

@@ -1,4 +1,4 @@
-"""The gateway as a process: what callers see over HTTP, what it refuses, and what survives a kill."""
+"""The gateway as a process: what callers see over HTTP, and what it refuses."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 
 from taxiway.adapters.gateway_target import GatewayTarget
-from taxiway.adapters.prediction_log import ParquetPredictionLog
-from taxiway.domain.values import TrafficPlan, Window
+from taxiway.domain.values import TrafficPlan
 from taxiway.errors import DeliveryStopped, IntegrityError, NotFoundError
 from tests.gateway_process import (
     DOES_NOT_LOAD,
     MAX_REQUEST_BYTES,
     NEEDS_Z,
-    SLOW,
-    STARTED,
     TOKEN,
     GatewayProcess,
     Publisher,
+    Start,
+    gateways,
+    logged,
     tiny_models,
     wait_until,
 )
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
-Start = Callable[..., GatewayProcess]
 JSON = {"Content-Type": "application/json"}
 MODEL = "flights"
 
@@ -46,19 +44,9 @@ def publisher(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path])
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory, publisher: Publisher, keys: tuple[Path, Path]) -> Iterator[Start]:
-    """Starts gateways and removes them after the module."""
-    started: list[GatewayProcess] = []
-
-    def start(*options: str) -> GatewayProcess:
-        process = GatewayProcess(tmp_path_factory.mktemp("gateway"), publisher.registry, keys[1], *options)
-        started.append(process)
-        process.start()
-        return process
-
-    yield start
-    for process in started:
-        process.remove()
+def start(publisher: Publisher, keys: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    with gateways(publisher, keys, tmp_path_factory) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +160,8 @@ def test_shadow_is_logged_in_its_role(gateway: GatewayProcess, target: GatewayTa
     name = uuid.uuid4().hex
     _ask(gateway, name)
 
-    wait_until(lambda: len(_logged(gateway, name)) == 2)
-    rows = _logged(gateway, name)
+    wait_until(lambda: len(logged(gateway, name, MODEL)) == 2)
+    rows = logged(gateway, name, MODEL)
     assert sorted(zip(rows["role"], rows["version"], strict=True)) == [("champion", 1), ("shadow", 2)]
 
 
@@ -196,7 +184,7 @@ def test_flush_turns_the_log_into_parquet(gateway: GatewayProcess, target: Gatew
 
     assert answer.json()["segments"] >= 1
     assert list((gateway.log / MODEL / "segments").iterdir()) == []
-    assert len(_logged(gateway, name)) == 1
+    assert len(logged(gateway, name, MODEL)) == 1
 
 
 # What it refuses to serve
@@ -274,7 +262,7 @@ def test_release_for_another_address(gateway: GatewayProcess, publisher: Publish
         assert set(answer.json()) == {"error", "where", "next"}
 
 
-# What survives
+# What it looks after
 
 
 def test_killed_scorer_is_started_again(gateway: GatewayProcess, target: GatewayTarget) -> None:
@@ -289,96 +277,13 @@ def test_killed_scorer_is_started_again(gateway: GatewayProcess, target: Gateway
     wait_until(lambda: {item.state for item in target.status(MODEL).versions} == {"ready"}, seconds=120)
 
 
-def test_hard_kill_loses_nothing(start: Start, publisher: Publisher, model: str) -> None:
-    """A row is in the log though the gateway is killed right after the answer; the next one serves on by itself."""
-    gateway = start()
-    release = publisher.release(model, 1)
-    target = GatewayTarget(gateway.url, TOKEN)
-    target.deploy(release)
-    target.set_traffic(model, TrafficPlan(stable=1))
-    answered = target.predict(model, _frame()).request_id
-    gateway.stop(signal.SIGKILL)
-
-    assert list(_logged(gateway, answered, model)["key"]) == ["k1", "k2"]
-    wait_until(lambda: gateway.scorers() == [])
-
-    publisher.run_of(model, 1).rename(publisher.run_of(model, 99))  # the registry is gone
-    gateway.start()
-    assert target.predict(model, _frame()).version == 1
-    assert target.status(model).plan == TrafficPlan(stable=1)
-    wait_until(lambda: list((gateway.log / model / "date=2013-02-01").glob("*.parquet")))
-    assert list(_logged(gateway, answered, model)["key"]) == ["k1", "k2"]
-
-    _tamper(gateway.home / "versions" / model / "1" / "model" / "MLmodel")
-    assert gateway.stop(signal.SIGTERM) == 0
-    gateway.start()
-    wait_until(lambda: target.status(model).versions[0].state == "failed")
-    refused = httpx.post(f"{gateway.url}/models/{model}/invocations", content=_body(), headers=JSON, trust_env=False)
-    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-
-    publisher.run_of(model, 99).rename(publisher.run_of(model, 1))
-    target.deploy(release)  # the same call again repairs it
-    assert target.predict(model, _frame()).version == 1
-
-
-def test_orderly_stop_compacts_the_log(start: Start, publisher: Publisher, model: str) -> None:
-    """SIGTERM ends the gateway with code 0; the log is Parquet by event date and no scorer is left."""
-    gateway = start()
-    target = GatewayTarget(gateway.url, TOKEN)
-    target.deploy(publisher.release(model, 1))
-    target.set_traffic(model, TrafficPlan(stable=1))
-    answered = target.predict(model, _frame()).request_id
-
-    assert gateway.stop(signal.SIGTERM) == 0
-
-    assert gateway.scorers() == []
-    assert list(gateway.log.rglob("*.jsonl")) == []
-    assert sorted(path.parent.name for path in gateway.log.rglob("*.parquet")) == ["date=2013-02-01", "date=2013-02-02"]
-    assert list(_logged(gateway, answered, model)["key"]) == ["k1", "k2"]
-
-
-def test_slow_hanging_and_dying_model(start: Start, publisher: Publisher, model: str) -> None:
-    """A busy model refuses further requests, one that hangs or dies is replaced, one that predicts may finish."""
-    gateway = start("--queue", "2", "--predict-seconds", "15")
-    target = GatewayTarget(gateway.url, TOKEN)
-    target.deploy(publisher.release(model, SLOW))
-    target.set_traffic(model, TrafficPlan(stable=SLOW))
-
-    def ask(seconds: float) -> httpx.Response:
-        body = json.dumps({"inputs": {"x": [seconds]}})
-        url = f"{gateway.url}/models/{model}/invocations"
-        return httpx.post(url, content=body, headers=JSON, trust_env=False, timeout=90)
-
-    def recovered() -> bool:
-        return ask(0).status_code == 200
-
-    with ThreadPoolExecutor(6) as callers:
-        answers = list(callers.map(ask, [1.0] * 6))
-        assert {answer.status_code for answer in answers} == {200, 503}
-        assert {answer.headers.get("Retry-After") for answer in answers if answer.status_code == 503} == {"1"}
-
-        assert "in time" in ask(1000).json()["message"]
-        wait_until(recovered)
-        assert ask(-1).status_code == 503
-        wait_until(recovered)
-
-        marker = gateway.home / "sockets" / STARTED
-        marker.unlink()
-        begun = callers.submit(ask, 2.0)
-        wait_until(marker.exists)
-        assert gateway.stop(signal.SIGTERM) == 0
-        assert begun.result().json() == {"predictions": [2.0]}
-
-
-def test_second_gateway_of_an_environment_is_refused(start: Start, gateway: GatewayProcess) -> None:
+def test_second_gateway_of_an_environment_is_refused(gateway: GatewayProcess) -> None:
     """Two processes cannot write one environment's state: the second says so and ends."""
     assert gateway.run_another() != 0
     assert "another gateway serves this environment" in (gateway.home / "gateway.log").read_text()
 
 
-def _frame() -> Any:
-    import pandas as pd
-
+def _frame() -> pd.DataFrame:
     times = pd.to_datetime(["2013-02-01T10:00:00", "2013-02-02T10:00:00"])
     return pd.DataFrame({"id": ["k1", "k2"], "at": times, "x": [1.0, 2.0], "y": [2.0, 0.5]})
 
@@ -397,19 +302,8 @@ def _ask(gateway: GatewayProcess, request_id: str = "anybody") -> httpx.Response
     return _post(gateway, _body(), JSON | {"X-Request-Id": request_id})
 
 
-def _logged(gateway: GatewayProcess, request_id: str, model: str = MODEL) -> Any:
-    always = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1))
-    frame = ParquetPredictionLog(gateway.log).read(model, always)
-    return frame[frame["request_id"] == request_id]
-
-
 def _refused(gateway: GatewayProcess, release: Any, reason: str) -> None:
     target = GatewayTarget(gateway.url, TOKEN)
     with pytest.raises(IntegrityError, match=reason):
         target.deploy(release)
     assert target.status(release.model).versions == ()
-
-
-def _tamper(path: Path) -> None:
-    with path.open("a") as file:
-        file.write("\n# harmless\n")

@@ -10,7 +10,7 @@ import pytest
 
 from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.stages.candidates import STATE, State
-from taxiway.stages.retrain import decide_retraining, retraining_run_id
+from taxiway.stages.retrain import decide_retraining, open_request, retraining_run_id
 from tests.unit.monitored_model import MAY, MODEL, TRAINED_UNTIL, Production, model_spec
 
 LATE_MAY = datetime(2013, 5, 29, tzinfo=UTC)
@@ -148,8 +148,35 @@ def test_model_on_its_way_counts_for_the_cool_down(production: Production) -> No
     assert decide(production)["go"] is True
 
 
+def test_open_alarm_asks_again_with_every_window_until_it_is_answered(production: Production) -> None:
+    """Each window starts a retraining run of its own while an alarm is open, and none afterwards."""
+    p = production
+    raise_alarm(p, LATE_MAY - DAY, "drift")
+
+    asked = open_request(p.spec, data_end=LATE_MAY, registry=p.registry)
+    decide(p)
+
+    assert asked == {"run_id": "retrain-2013-05-29", "conf": {"data_end": LATE_MAY.isoformat(), "reason": "drift"}}
+    assert open_request(p.spec, data_end=LATE_MAY + DAY, registry=p.registry) is None
+
+
+def test_nothing_asks_without_an_alarm_or_a_champion(production: Production) -> None:
+    """Calm windows start no retraining run, and neither does a model without champion."""
+    assert open_request(production.spec, data_end=LATE_MAY, registry=production.registry) is None
+    assert open_request(production.spec, data_end=LATE_MAY, registry=Production().registry) is None
+
+
 def test_too_few_new_labels_object(production: Production) -> None:
-    """Only rows count that are labelled by then and that the newest model was not trained on."""
+    """Only rows count that are labelled by then and that the newest model was not trained on: those of two days."""
+    production.promote("second", trained_until=LATE_MAY - 2 * DAY)
+
+    found = decide(production, reason="manual")
+
+    assert "too little is new: 40 labelled rows; the policy asks for 100" in found["reasons"]
+
+
+def test_rows_without_a_label_are_nothing_new(production: Production) -> None:
+    """Cancelled flights cannot be learned from."""
     frame = production.data.frame
     assert frame is not None
     production.data.frame = frame.assign(late=frame["late"].where(frame.index < 40))

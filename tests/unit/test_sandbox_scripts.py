@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from taxiway.stages.scorer import SCRIPTS
 
 SIGNATURE = """
@@ -50,7 +51,7 @@ number = 7
 def run(script: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script as the stages do, with the repository in the current directory."""
     command = [sys.executable, str(SCRIPTS / script), *arguments]
-    environment = {"PYTHONPATH": str(cwd), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(cwd)}
+    environment = {"PYTHONPATH": str(cwd), "HOME": str(cwd)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -138,21 +139,29 @@ def predict(directory: Path, body: str, rows: int = 4) -> Answers:
     return Answers(run("predict.py", directory, "--model", "model", *paths), directory)
 
 
-def test_predict_writes_one_prediction_per_row(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tenths(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """The answers of a model with one number per row."""
+    return predict(tmp_path_factory.mktemp("tenths"), "return frame['size'].to_numpy() / 10")
+
+
+def test_predict_writes_one_prediction_per_row(tenths: Answers) -> None:
     """A model with one number per row gives the column `prediction`, in the order of the rows."""
-    answers = predict(tmp_path, "return frame['size'].to_numpy() / 10")
-
-    assert answers.done.returncode == 0, answers.done.stderr
-    assert answers.predictions.to_dict("list") == {"prediction": [0.0, 0.1, 0.2, 0.3]}
+    assert tenths.done.returncode == 0, tenths.done.stderr
+    assert tenths.predictions.to_dict("list") == {"prediction": [0.0, 0.1, 0.2, 0.3]}
 
 
-def test_predict_reports_how_long_it_took(tmp_path: Path) -> None:
+def test_predict_reports_how_long_it_took(tenths: Answers) -> None:
     """The report counts the rows and has the times of the frame and of single rows."""
-    report = predict(tmp_path, "return frame['size'].to_numpy()", rows=7).report
+    assert set(tenths.report) == {"rows", "seconds", "latency_p50_ms", "latency_p99_ms"}
+    assert tenths.report["rows"] == 4
+    assert 0 < tenths.report["latency_p50_ms"] <= tenths.report["latency_p99_ms"]
 
-    assert set(report) == {"rows", "seconds", "latency_p50_ms", "latency_p99_ms"}
-    assert report["rows"] == 7
-    assert 0 < report["latency_p50_ms"] <= report["latency_p99_ms"]
+
+def test_predict_leaves_the_model_directory_as_it_is(tenths: Answers) -> None:
+    """The directory is signed: importing the model's code adds no file to it."""
+    files = {path.name for path in (tenths.directory / "model").rglob("*") if path.is_file()}
+    assert files == {"MLmodel", "answers.py"}
 
 
 def test_predict_writes_a_column_per_class(tmp_path: Path) -> None:
@@ -161,14 +170,6 @@ def test_predict_writes_a_column_per_class(tmp_path: Path) -> None:
 
     assert list(answers.predictions.columns) == ["prediction_0", "prediction_1"]
     assert answers.predictions["prediction_1"].tolist() == [1.0, 0.0, -1.0, -2.0]
-
-
-def test_predict_leaves_the_model_directory_as_it_is(tmp_path: Path) -> None:
-    """The directory is signed: importing the model's code adds no file to it."""
-    predict(tmp_path, "return frame['size'].to_numpy()")
-
-    files = {path.name for path in (tmp_path / "model").rglob("*") if path.is_file()}
-    assert files == {"MLmodel", "answers.py"}
 
 
 @pytest.mark.parametrize(

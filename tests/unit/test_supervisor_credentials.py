@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taxiway.errors import SettingsError
-from taxiway.supervisor.credentials import ensure_credentials, read_credentials
+from taxiway.supervisor.credentials import ensure_credentials, read_credentials, role_of
 
 
 def test_secrets_are_made_once(tmp_path: Path) -> None:
@@ -42,9 +42,17 @@ def test_only_the_owner_can_read_secrets(tmp_path: Path) -> None:
 
 def test_roles(tmp_path: Path) -> None:
     """Testers and approvers are plain users; only admin is an admin, also when a spec names it."""
-    roles = ensure_credentials(tmp_path, ["ana", "admin"]).roles()
+    users = ensure_credentials(tmp_path, ["ana", "admin"]).passwords
 
-    assert roles == {"admin": "admin", "taxiway": "op", "ana": "user"}
+    assert {name: role_of(name) for name in users} == {"admin": "admin", "taxiway": "op", "ana": "user"}
+
+
+def test_who_is_no_longer_named_has_no_login(tmp_path: Path) -> None:
+    """Somebody whom no spec names any more cannot log in; named again, the password is the old one."""
+    first = ensure_credentials(tmp_path, ["ana", "ben"])
+
+    assert "ben" not in ensure_credentials(tmp_path, ["ana"]).passwords
+    assert ensure_credentials(tmp_path, ["ana", "ben"]) == first
 
 
 @pytest.mark.parametrize("name", ["ana:admin", "ana,ben:admin", " ana"])

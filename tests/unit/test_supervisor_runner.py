@@ -43,7 +43,7 @@ class World:
         self.supervisor = Supervisor(self.installation, self._hear)
 
     def program(self, name: str, code: str, *arguments: str, **more: object) -> Program:
-        environment = {**os.environ, MARK: str(self.installation.home), "TAXIWAY_HOME": str(self.installation.home)}
+        environment = {**os.environ, MARK: str(self.installation.home)}
         return Program(name, (sys.executable, "-c", code, *arguments), environment, **more)
 
     def server(self, name: str, code: str = SERVER.format(handler=HANDLER), **more: object) -> Program:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ from taxiway.errors import NotFoundError, OrchestratorUnavailable, PermanentErro
 _PAGE = 100  # Airflow gives no more at once
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _ASK_FOR_STATUS = "check that Airflow runs (`taxiway status`), then try again."
+# On SQLite, Airflow answers 500 when two of its own requests wait for each other for too long.
+_PAUSES = (1.0, 2.0)
 
 
 class AirflowApi:
@@ -23,12 +26,13 @@ class AirflowApi:
     not exist, and PermanentError with Airflow's reason for any other refusal.
     """
 
-    def __init__(self, url: str, username: str, password: str) -> None:
+    def __init__(self, url: str, username: str, password: str, *, pauses: Sequence[float] = _PAUSES) -> None:
         self.url = url.rstrip("/")
         self._credentials = {"username": username, "password": password}
         self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=httpx.HTTPTransport(retries=1))
         weakref.finalize(self, self._http.close)
         self._token = ""
+        self._pauses = pauses
 
     # Runs
 
@@ -41,6 +45,10 @@ class AirflowApi:
             return False
         self._document(response)
         return True
+
+    def retry(self, dag_id: str, run_id: str) -> None:
+        """Run the failed tasks of a run again, and what did not run because of them."""
+        self.post(f"{_run(dag_id, run_id)}/clear", {"dry_run": False, "only_failed": True})
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """Return a run: `state`, `conf`, `start_date`, `end_date`, ..."""
@@ -148,6 +156,18 @@ class AirflowApi:
         self._token = self._document(response)["access_token"]
 
     def _send(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
+        """Send and return the answer; what failed on Airflow's side is sent again after each pause.
+
+        Every call of this client may be repeated: runs are started by name, an answered approval stays as it is.
+        """
+        for pause in self._pauses:
+            try:
+                return self._send_once(method, path, options)
+            except OrchestratorUnavailable:
+                time.sleep(pause)
+        return self._send_once(method, path, options)
+
+    def _send_once(self, method: str, path: str, options: Mapping[str, Any]) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token and path != "/auth/token" else {}
         try:
             response = self._http.request(method, path, headers=headers, **options)

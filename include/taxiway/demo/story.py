@@ -129,8 +129,7 @@ class Story:
         window = month_window(month)
         run_id = f"window-{window.end:%Y-%m-%d}"
         conf = {"data_start": window.start.isoformat(), "data_end": window.end.isoformat()}
-        self.people.api.trigger(f"{MODEL}.monitoring", run_id, conf)
-        followed = self.people.expect("monitoring", run_id)
+        followed = self.people.start("monitoring", run_id, conf)
         result = self.people.api.xcom(f"{MODEL}.monitoring", run_id, "assess")
         self.view.note(f"{result['verdict']}: {'; '.join(result['reasons']) or 'nothing to report'}")
         asked = followed.states.get("start_retraining") == "success"
@@ -163,8 +162,7 @@ class Story:
         return {"reasons": gate["reasons"], "seconds": followed.seconds}
 
     def _roll_back(self) -> dict[str, Any]:
-        self.people.api.trigger(f"{MODEL}.rollback", "demo-rollback", {"reason": "shown in the demo"})
-        followed = self.people.expect("rollback", "demo-rollback")
+        followed = self.people.start("rollback", "demo-rollback", {"reason": "shown in the demo"})
         result = self.people.api.xcom(f"{MODEL}.rollback", "demo-rollback", "roll_back")
         if self._serving() != result["to"]:
             raise DeliveryStopped(f"production answers as version {self._serving()}, not {result['to']}", where=MODEL)

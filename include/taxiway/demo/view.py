@@ -25,6 +25,9 @@ _STYLES = {
 }
 
 
+_ENDED = ("success", "failed", "skipped")
+
+
 class View:
     """Shows the story; on a terminal it is redrawn in place, elsewhere finished lines are printed."""
 
@@ -60,16 +63,16 @@ class View:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._console.print(f"  {text}")
+        self._console.print(f"  {text}", markup=False, highlight=False)
 
     def show_run(self, name: str, tasks: Mapping[str, str]) -> None:
         """Show the states of a run's tasks by task id; without a terminal each change is a line."""
         changed = {task: state for task, state in tasks.items() if self._tasks.get(task) != state}
         self._run, self._tasks = name, dict(tasks)
         if changed and not self._console.is_terminal:
-            shown = ", ".join(f"{task} {state}" for task, state in changed.items() if state in _STYLES)
+            shown = ", ".join(f"{task} {state}" for task, state in changed.items() if state in _ENDED)
             if shown:
-                self._console.print(f"    {name}: {shown}", style="dim", highlight=False)
+                self._console.print(f"    {shown}", style="dim", highlight=False)
 
     def _render(self) -> RenderableType:
         if not self._chapter:

@@ -135,6 +135,7 @@ class _Gateway:
         call = Call(request.match_info["model"], request_id, body, request.content_type, rows)
         answer = await self._invocations.answer(call)
         headers = {"X-Taxiway-Model-Version": str(answer.version), "X-Request-Id": request_id}
+        headers |= _retry_after(answer.status)
         return web.Response(body=answer.body, status=answer.status, content_type=JSON, headers=headers)
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -245,11 +246,15 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _error(request: web.Request, status: int, what: str, *, where: str = "", next_step: str = "") -> web.Response:
-    headers = {"Retry-After": "1"} if status == web.HTTPServiceUnavailable.status_code else {}
+    headers = _retry_after(status)
     if request.path.startswith("/control/"):
         return web.json_response({"error": what, "where": where, "next": next_step}, status=status, headers=headers)
     code = re.sub(r"\W+", "_", web.Response(status=status).reason or "error").upper()
     return web.json_response({"error_code": code, "message": what}, status=status, headers=headers)
+
+
+def _retry_after(status: int) -> dict[str, str]:
+    return {"Retry-After": "1"} if status == web.HTTPServiceUnavailable.status_code else {}
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

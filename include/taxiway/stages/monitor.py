@@ -76,7 +76,7 @@ class Collected:
 class MonitoringResult:
     """What a window means; `cause` (performance or drift) is why retraining is asked for, None when it is not.
 
-    `figures` are those of the evidence (see `docs/monitoring.md`).
+    `figures` are those of the evidence.
     """
 
     window: Collected

@@ -78,7 +78,15 @@ class RepositoryTests:
         checkout, environment = self._prepared()
         with tempfile.TemporaryDirectory(prefix="taxiway-junit-") as directory:
             junit = Path(directory) / "junit.xml"
-            command: list[str | Path] = [environment.python, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", tests]
+            command: list[str | Path] = [
+                environment.python,
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                f"--junitxml={junit}",
+                tests,
+            ]
             outcome = self._run(command, checkout, env)
             counts, failures = _read_junit(junit)
             if junit.exists():

@@ -38,6 +38,22 @@ def retraining_run_id(data_end: datetime) -> str:
     return f"retrain-{window_name(data_end)}"
 
 
+def open_request(spec: ModelSpec, *, data_end: datetime, registry: Registry) -> dict[str, Any] | None:
+    """Return the run of `<model>.retraining` (run_id, conf) that open alarms until `data_end` call for, or None.
+
+    An alarm that a guard held back (too soon, too few labels) stays open, so each later window asks again.
+    """
+    champion = registry.by_alias(spec.model, CHAMPION)
+    if champion is None:
+        return None
+    started = [moment for moment, decision in _earlier_decisions(registry, champion).items() if decision.figures["go"]]
+    alarms = _unanswered_alarms(registry, champion, data_end, started)
+    if not alarms:
+        return None
+    conf = {"data_end": data_end.isoformat(), "reason": alarms[-1].cause}
+    return {"run_id": retraining_run_id(data_end), "conf": conf}
+
+
 def decide_retraining(
     spec: ModelSpec, *, data_end: datetime, registry: Registry, data: DataSource, reason: str
 ) -> dict[str, Any]:

@@ -18,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     installation = Installation.load(parser.parse_args().home)
+    os.chdir(installation.home)
     log_events(installation)
     try:
         supervise(installation, os.environ, lambda state: None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from taxiway.bootstrap import PROJECT
-from taxiway.supervisor.credentials import Credentials
+from taxiway.errors import SettingsError
+from taxiway.supervisor.credentials import Credentials, role_of
 from taxiway.supervisor.installation import HOST, Installation
 
 _NO_SERVER = "1"  # logs are read from the shared disk; a port where nobody listens keeps other Airflows out of it
@@ -54,8 +56,17 @@ def passwords_file(installation: Installation) -> Path:
     return installation.airflow_home / "passwords.json"
 
 
+def read_logins(installation: Installation) -> dict[str, str]:
+    """Return everybody who can log in to Airflow with the password; raises SettingsError when there was no `up`."""
+    path = passwords_file(installation)
+    if not path.exists():
+        raise SettingsError("there is no installation", where=str(installation.home), next_step="run `taxiway up`.")
+    logins: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return logins
+
+
 def _core(credentials: Credentials, installation: Installation) -> dict[str, str]:
-    users = ",".join(f"{name}:{role}" for name, role in credentials.roles().items())
+    users = ",".join(f"{name}:{role_of(name)}" for name in credentials.passwords)
     return {
         "executor": "LocalExecutor",
         "parallelism": "4",  # LocalExecutor starts all its workers at once

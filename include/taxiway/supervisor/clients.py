@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from taxiway.adapters.airflow_api import AirflowApi
 from taxiway.bootstrap import Services, settings
 from taxiway.errors import NotFoundError
+from taxiway.supervisor.airflow_environment import read_logins
 from taxiway.supervisor.credentials import SERVICE, read_credentials
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.programs import base_environment, platform_environment
@@ -26,7 +27,7 @@ def open_services(installation: Installation, inherited: Mapping[str, str]) -> S
 
 def open_airflow(installation: Installation, user: str = SERVICE) -> AirflowApi:
     """Return Airflow's API as one of its users; raises NotFoundError for a user it does not have."""
-    passwords = read_credentials(installation.home).passwords
+    passwords = read_logins(installation)
     if user not in passwords:
         raise NotFoundError(
             f"there is no user {user!r}; known: {', '.join(passwords)}",

@@ -29,14 +29,11 @@ class Credentials:
     production_token: str
     passwords: Mapping[str, str]
 
-    def roles(self) -> dict[str, str]:
-        """Return each user's role in Airflow: testers and approvers are `user`s."""
-        return {name: _ROLES.get(name, "user") for name in self.passwords}
-
 
 def ensure_credentials(home: Path, people: Iterable[str]) -> Credentials:
     """Return the installation's secrets; what is missing (all, or a new tester's password) is made and saved.
 
+    The result has the passwords of the people named now; those of others stay in the file, for when they come back.
     Raises SettingsError when the file cannot be read or a name cannot be a user of Airflow.
     """
     path = home / "secrets.json"
@@ -46,9 +43,13 @@ def ensure_credentials(home: Path, people: Iterable[str]) -> Credentials:
         if any(sign in name for sign in ":,") or name != name.strip():
             raise SettingsError(f"{name!r} cannot be a user name: no colon, comma or outer spaces")
     passwords = {name: known.passwords.get(name) or secrets.token_urlsafe(18) for name in wanted}
-    complete = replace(known, passwords={**known.passwords, **passwords})
-    write_private(path, asdict(complete))
-    return complete
+    write_private(path, asdict(replace(known, passwords={**known.passwords, **passwords})))
+    return replace(known, passwords=passwords)
+
+
+def role_of(user: str) -> str:
+    """Return a user's role in Airflow: testers and approvers are `user`s."""
+    return _ROLES.get(user, "user")
 
 
 def read_credentials(home: Path) -> Credentials:

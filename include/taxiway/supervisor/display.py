@@ -32,6 +32,7 @@ class StartDisplay:
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._said: set[str] = set()
         self._is_up = False
+        self._is_stopping = False
 
     def __enter__(self) -> StartDisplay:
         if self._live:
@@ -53,6 +54,9 @@ class StartDisplay:
         if state.phase == "running" and not self._is_up:
             self._is_up = True
             self._finish(state)
+        if state.phase == "stopping" and not self._is_stopping:
+            self._is_stopping = True
+            self._console.print("Stopping; a second Ctrl-C does not wait for what is still running.")
 
     def _print_news(self, state: SupervisorState) -> None:
         for name, program in state.programs.items():

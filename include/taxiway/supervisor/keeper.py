@@ -46,7 +46,7 @@ class Registrar:
             self.pids.discard(pid)
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-            await asyncio.to_thread(sweep_orphans, self._home, frozenset(self.pids))
+            sweep_orphans(self._home, self.pids)
 
 
 class Keeper:
@@ -127,7 +127,7 @@ class Keeper:
                 process = await asyncio.create_subprocess_exec(
                     *self.program.command,
                     env=dict(self.program.environment),
-                    cwd=self.program.environment["TAXIWAY_HOME"],
+                    cwd=self._log.parent,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

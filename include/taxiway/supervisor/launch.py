@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -46,35 +46,26 @@ def log_events(installation: Installation) -> None:
 
 
 def start_detached(installation: Installation, inherited: Mapping[str, str], display: StartDisplay) -> None:
-    """Start a supervisor of its own session and return once everything is ready.
+    """Start a supervisor in a session of its own and return once everything is ready; follow one that runs already.
 
     Raises SettingsError with the supervisor's reason when it gives up or takes longer than START_LIMIT.
     """
-    log = installation.log(SUPERVISOR)
-    rotate(log)
-    with log.open("ab") as output:
-        supervisor = subprocess.Popen(
-            [sys.executable, "-m", "taxiway.supervisor", "--home", str(installation.home)],
-            cwd="/",
-            env=dict(inherited),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    running = read_state(installation.run) if is_supervised(installation.run) else None
+    supervisor = running.pid if running else _spawn(installation, inherited)
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
-        exited = supervisor.poll() is not None
+        ended = not _runs(supervisor)
         state = read_state(installation.run)
-        if state is not None and state.pid == supervisor.pid:
+        if state is not None and state.pid == supervisor:
             display.show(state)
             if state.phase == "running":
                 return
-        if exited:
-            raise SettingsError(_reason(installation, state, supervisor.pid), where=str(log))
+        if ended:
+            raise _failure(installation, state, supervisor)
         time.sleep(_POLL)
     stop(installation)
-    raise SettingsError(f"Taxiway was not up after {START_LIMIT:g} s, and was stopped", where=str(log))
+    where = str(installation.log(SUPERVISOR))
+    raise SettingsError(f"Taxiway was not up after {START_LIMIT:g} s, and was stopped", where=where)
 
 
 def start_attached(installation: Installation, inherited: Mapping[str, str], display: StartDisplay) -> None:
@@ -107,7 +98,33 @@ def _terminate(installation: Installation, pid: int) -> None:
         return  # it has ended by itself
 
 
-def _reason(installation: Installation, state: SupervisorState | None, pid: int) -> str:
-    if state is not None and state.pid == pid and state.error:
-        return state.error
-    return f"the supervisor ended at once: {last_line(installation.log(SUPERVISOR))}"
+def _spawn(installation: Installation, inherited: Mapping[str, str]) -> int:
+    """Start a supervisor in a session of its own, with its output in the log; return its pid."""
+    log = installation.log(SUPERVISOR)
+    rotate(log)
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "taxiway.supervisor", "--home", str(installation.home)],
+        inherited,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _failure(installation: Installation, state: SupervisorState | None, pid: int) -> SettingsError:
+    log = installation.log(SUPERVISOR)
+    if state is None or state.pid != pid:
+        return SettingsError(f"the supervisor ended at once: {last_line(log)}", where=str(log))
+    return SettingsError(state.error or "Taxiway was stopped while it started", where=str(log))

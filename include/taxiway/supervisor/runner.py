@@ -111,7 +111,7 @@ class Supervisor:
             self.change("stopping")
             await _stop_all(list(keepers.values()))
             await prober.close()
-            await asyncio.to_thread(sweep, self._installation.home)
+            sweep(self._installation.home)
 
     async def _keep(self, keepers: Mapping[str, Keeper], stop: asyncio.Event) -> None:
         """Return when told to stop; raise what a program's first start raised."""

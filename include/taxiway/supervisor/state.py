@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from taxiway.errors import SettingsError
 
@@ -16,6 +17,7 @@ Phase = Literal["starting", "running", "stopping", "stopped", "failed"]
 ProgramPhase = Literal["waiting", "starting", "ready", "down", "stopping", "stopped", "done"]
 _STATE = "supervisor.json"
 _LOCK = "supervisor.lock"
+_LOCK_ATTEMPTS, _LOCK_PAUSE = 5, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,19 @@ def supervisor_lock(run: Path) -> Iterator[None]:
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / _LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                "Taxiway is already up", where=str(run.parent), next_step="`taxiway down` stops it."
-            ) from error
+        if not any(_locked(file) for _ in range(_LOCK_ATTEMPTS)):
+            raise SettingsError("Taxiway is already up", where=str(run.parent), next_step="`taxiway down` stops it.")
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Try to take the lock; a look by `is_supervised` holds it for an instant, so a refusal takes its time."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_LOCK_PAUSE)
+        return False
+    return True
 
 
 def is_supervised(run: Path) -> bool:

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from taxiway.supervisor.credentials import Credentials
+from taxiway.supervisor.airflow_environment import read_logins
+from taxiway.supervisor.credentials import role_of
 from taxiway.supervisor.display import address_table, program_table
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.status import ModelStatus, Status
@@ -23,13 +24,13 @@ def print_status(status: Status, installation: Installation, console: Console) -
         console.print(_model_table(name, model))
 
 
-def print_logins(credentials: Credentials, console: Console) -> None:
-    """Print every user of Airflow with the password."""
+def print_logins(installation: Installation, console: Console) -> None:
+    """Print every user of Airflow with role and password; raises SettingsError when there was no `up` before."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("user", "role", "password"):
         table.add_column(heading, overflow="fold")
-    for name, role in credentials.roles().items():
-        table.add_row(escape(name), role, escape(credentials.passwords[name]))
+    for name, password in read_logins(installation).items():
+        table.add_row(escape(name), role_of(name), escape(password))
     console.print(table)
 
 
