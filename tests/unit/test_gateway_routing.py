@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from taxiway.domain.values import TrafficPlan
 from taxiway.errors import DeliveryStopped
-from taxiway.gateway.routing import check_plan, choose, plan_from_json, plan_to_json, position, role_of, versions_in
+from taxiway.gateway.routing import check_plan, choose, plan_from_json, plan_to_json, position, versions_in
 
 IDS = [f"request-{number}" for number in range(2000)]
 
@@ -44,12 +44,9 @@ def test_models_split_independently() -> None:
     assert [position("one", name) for name in IDS] != [position("other", name) for name in IDS]
 
 
-def test_roles() -> None:
-    """Each version of a plan has the role that the log and the figures name."""
-    plan = TrafficPlan(stable=1, challenger=2, challenger_percent=5, shadow=3)
-
-    assert [role_of(plan, version) for version in (1, 2, 3)] == ["champion", "canary", "shadow"]
-    assert versions_in(plan) == {1, 2, 3}
+def test_versions_of_a_plan() -> None:
+    """A plan needs its stable version, and challenger and shadow when it has them."""
+    assert versions_in(TrafficPlan(stable=1, challenger=2, challenger_percent=5, shadow=3)) == {1, 2, 3}
     assert versions_in(TrafficPlan(stable=1)) == {1}
 
 

@@ -31,11 +31,6 @@ def position(model: str, request_id: str) -> float:
     return int.from_bytes(digest, "big") / 2**32 * _PERCENT
 
 
-def role_of(plan: TrafficPlan, version: int) -> str:
-    """Return the version's role in the plan."""
-    return {plan.stable: CHAMPION, plan.challenger: CANARY}.get(version, SHADOW)
-
-
 def versions_in(plan: TrafficPlan) -> set[int]:
     """Return every version that the plan needs."""
     return {version for version in (plan.stable, plan.challenger, plan.shadow) if version is not None}
