@@ -41,7 +41,9 @@ def event(answer: Answer, text: str, evidence: dict[str, Any] | None = None) -> 
 
 def test_the_trigger_survives_serialisation() -> None:
     """The triggerer rebuilds an equal trigger from JSON, from a module that it can import."""
-    trigger = SignOffTrigger(model="m", version=3, deadline=datetime(2026, 1, 1, tzinfo=UTC).isoformat(), poll_seconds=2)
+    trigger = SignOffTrigger(
+        model="m", version=3, deadline=datetime(2026, 1, 1, tzinfo=UTC).isoformat(), poll_seconds=2
+    )
 
     path, arguments = trigger.serialize()
     module, _, name = path.rpartition(".")
@@ -116,7 +118,9 @@ def test_a_permanent_error_is_not_retried_and_a_transient_one_is() -> None:
     def registry() -> None:
         raise RegistryUnavailable("no answer")
 
-    with pytest.raises(AirflowFailException, match=r"GateFailed: roc_auc is too low \[flight_delays\] Next: improve it."):
+    with pytest.raises(
+        AirflowFailException, match=r"GateFailed: roc_auc is too low \[flight_delays\] Next: improve"
+    ):
         stage()(gate).function()
     with pytest.raises(RegistryUnavailable):
         stage()(registry).function()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from taxiway.demo.commits import EXAMPLE, BareRepository, Change, all_of, append, copy_of, replace
+from taxiway.demo.commits import BareRepository, Change, append, copy_of, replace
 
 MODEL = "tumours"
 FIRST_EXAMINATION = datetime(2024, 1, 1, tzinfo=UTC)
@@ -38,10 +37,9 @@ BROKEN: dict[str, Change] = {
 def make_tumours(path: Path) -> BareRepository:
     """Make the model's bare repository with `main` and one branch for each entry of BROKEN; repeatable."""
     repository = BareRepository(path)
-    # The lock is the example's, so that one environment serves both models.
-    lock: Change = _copy_file(EXAMPLE / "requirements.txt")
+    # Its lock is a link to the example's (a file in the copy), so that one environment serves both models.
     sources = copy_of(Path(__file__).parent / "repositories" / MODEL)
-    repository.commit("Tell malignant from benign tumours", all_of(sources, lock), at=COMMITTED_AT)
+    repository.commit("Tell malignant from benign tumours", sources, at=COMMITTED_AT)
     for branch, change in BROKEN.items():
         repository.commit(f"Break it: {branch}", change, at=COMMITTED_AT, branch=branch, base="main")
     return repository
@@ -93,10 +91,3 @@ def spec_text(*, repository: str, data: str, **sections: Any) -> str:
         "limits": {"test": "2m", "train": "30s", "predict": "1m"},
     }
     return yaml.safe_dump({**spec, **sections}, sort_keys=False)
-
-
-def _copy_file(source: Path) -> Callable[[Path], None]:
-    def change(work: Path) -> None:
-        (work / source.name).write_bytes(source.read_bytes())
-
-    return change

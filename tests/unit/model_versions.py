@@ -45,7 +45,9 @@ class Field:
         self.staging = FakeServingTarget(self.clock, environment="staging", verifier=self.verifier)
         self.production = FakeServingTarget(self.clock, environment="production", verifier=self.verifier)
 
-    def candidate(self, name: str, *, verdict: Verdict = Verdict.PASSED, tags: dict[str, str] | None = None) -> Candidate:
+    def candidate(
+        self, name: str, *, verdict: Verdict = Verdict.PASSED, tags: dict[str, str] | None = None
+    ) -> Candidate:
         """Register a signed version whose golden predictions are its version number."""
         run_id = self.registry.open_build(MODEL, name, {})
         with tempfile.TemporaryDirectory() as directory:
