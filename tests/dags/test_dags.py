@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_production_is_only_reached_after_sign_offs_and_approval(models: Path) -
         "verify_production", "record_release",
     ]  # fmt: skip
 
-    assert set(zip(chain, chain[1:], strict=False)) <= edges(delivery)
+    assert set(pairwise(chain)) <= edges(delivery)
     assert set(chain[:-1]) <= delivery.get_task("stop_delivery").upstream_task_ids
 
 
@@ -120,7 +121,8 @@ def test_parsing_imports_no_heavy_library(models: Path) -> None:
     script = (
         "import sys; from airflow.dag_processing.dagbag import DagBag; "
         f"bag = DagBag({str(PROJECT / 'dags')!r}); assert not bag.import_errors, bag.import_errors; "
-        "print([name for name in ('pandas', 'numpy', 'mlflow', 'evidently', 'sklearn', 'pyarrow') if name in sys.modules])"
+        "heavy = ('pandas', 'numpy', 'mlflow', 'evidently', 'sklearn', 'pyarrow'); "
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 

@@ -118,9 +118,7 @@ def test_a_permanent_error_is_not_retried_and_a_transient_one_is() -> None:
     def registry() -> None:
         raise RegistryUnavailable("no answer")
 
-    with pytest.raises(
-        AirflowFailException, match=r"GateFailed: roc_auc is too low \[flight_delays\] Next: improve"
-    ):
+    with pytest.raises(AirflowFailException, match=r"GateFailed: roc_auc is too low \[flight_delays\] Next: improve"):
         stage()(gate).function()
     with pytest.raises(RegistryUnavailable):
         stage()(registry).function()
