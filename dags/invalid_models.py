@@ -10,7 +10,7 @@ from taxiway.errors import SpecError
 from taxiway.spec_files import load_specs
 
 _here = settings()
-_problems = load_specs(_here.models, _here.variables).problems
+_problems = load_specs(_here.models, _here.spec_variables).problems
 if _problems:
     raise SpecError(
         "\n".join(str(problem) for problem in _problems),

@@ -54,7 +54,7 @@ def _only_starts(found: dict[str, Any]) -> dict[str, Any]:
 
 def _poll() -> timedelta:
     here = settings()
-    specs = load_specs(here.models, here.variables).specs.values()
+    specs = load_specs(here.models, here.spec_variables).specs.values()
     return min((spec.repository.poll for spec in specs), default=timedelta(minutes=1))
 
 

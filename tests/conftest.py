@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ import pytest
 from taxiway.adapters.model_signing import generate_keys
 
 _START_SECONDS = 200.0
+
+# Airflow reads its settings when it is first imported, by whatever test does that.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="taxiway-airflow-"))
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,11 @@ class FakeRegistry:
         below = (name for name in self._run(run_id).files if name.startswith(prefix))
         return sorted(name for name in below if "/" not in name.removeprefix(prefix))
 
+    def page(self, run_id: str, path: str) -> str:
+        """Return an address that names run and file."""
+        self._run(run_id)
+        return f"memory://runs/{run_id}/{path}"
+
     def register(self, model: str, run_id: str, tags: Mapping[str, str], description: str) -> Candidate:
         """Return the run's version, made when it has none."""
         self._run(run_id)

@@ -48,6 +48,11 @@ class Settings:
     variables: Mapping[str, str]
 
     @property
+    def spec_variables(self) -> dict[str, str]:
+        """What a model spec may refer to: never the tokens, because a spec is shown to everybody."""
+        return {"TAXIWAY_HOME": str(self.home)}
+
+    @property
     def cache(self) -> Path:
         """Checkouts, model environments and temporary workspaces of this machine; safe to delete when idle."""
         return self.home / "cache"
@@ -80,7 +85,7 @@ class Services:
 
     def specs(self) -> SpecSet:
         """Read all model specs again (a task sees the file as it is now)."""
-        return load_specs(self.settings.models, self.settings.variables)
+        return load_specs(self.settings.models, self.settings.spec_variables)
 
     def spec(self, model: str) -> ModelSpec:
         """Return the model's spec; raises NotFoundError."""

@@ -117,12 +117,11 @@ def status(
 def validate(home: Home = _HOME, models: Models = None) -> None:
     """Check every model spec; name every problem, and exit with 1 when there is one."""
     from taxiway.spec_files import load_specs
-    from taxiway.supervisor.clients import variables
     from taxiway.supervisor.installation import Installation
 
     with _reported():
         installation = Installation.load(home).changed(models=models)
-        found = load_specs(installation.models, variables(installation, os.environ))
+        found = load_specs(installation.models, {"TAXIWAY_HOME": str(installation.home)})
     for problem in found.problems:
         errors.print(str(problem), highlight=False, markup=False, soft_wrap=True)
     good = f"{len(found.specs)} valid: {', '.join(found.specs) or 'none'}"

@@ -61,6 +61,9 @@ class Registry(Protocol):
     def list_files(self, run_id: str, path: str) -> list[str]:
         """Return the paths of the files directly below `path`, sorted; empty when there are none."""
 
+    def page(self, run_id: str, path: str) -> str:
+        """Return the address where a person looks at a stored file."""
+
     def register(self, model: str, run_id: str, tags: Mapping[str, str], description: str) -> Candidate:
         """Make the run's model a new version; returns the existing one when the run has one already."""
 

@@ -136,6 +136,14 @@ def test_missing_files_are_not_found(registry: Registry, run_id: str, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_has_an_address_to_look_at(registry: Registry, run_id: str) -> None:
+    """The address that a person is given names the run and the file."""
+    page = registry.page(run_id, "taxiway/report.html")
+
+    assert run_id in page
+    assert page.endswith("taxiway/report.html")
+
+
 def test_an_unknown_run_is_not_found(registry: Registry, model: str) -> None:
     """Everything about a run that does not exist raises NotFoundError."""
     with pytest.raises(NotFoundError):

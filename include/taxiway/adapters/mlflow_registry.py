@@ -96,6 +96,11 @@ class MlflowRegistry:
         entries = self._rest.entries(f"{self._root(run_id)}/{path}".rstrip("/"))
         return [f"{path}/{name}".lstrip("/") for name, is_directory in entries if not is_directory]
 
+    def page(self, run_id: str, path: str) -> str:
+        """Return the address of a stored file in MLflow's user interface; raises NotFoundError for an unknown run."""
+        experiment = self._run(run_id)["info"]["experiment_id"]
+        return f"{self._rest.url}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
+
     # Candidates
 
     def register(self, model: str, run_id: str, tags: Mapping[str, str], description: str) -> Candidate:

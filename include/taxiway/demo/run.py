@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 
@@ -15,6 +16,7 @@ from taxiway.demo.story import Story
 from taxiway.demo.summary import Addresses, frozen_scores, show
 from taxiway.demo.view import View
 from taxiway.errors import SettingsError
+from taxiway.stages.golden import GOLDEN
 from taxiway.supervisor.clients import open_airflow, open_services
 from taxiway.supervisor.display import StartDisplay
 from taxiway.supervisor.installation import Installation
@@ -66,12 +68,15 @@ def _story(installation: Installation, services: Services, journal: Journal, vie
 
 def _addresses(installation: Installation, services: Services, journal: Journal) -> Addresses:
     watched = journal[f"watch_{MONTHS[-1]}"]
-    mlflow = installation.url("mlflow")
+    request = installation.home / "demo" / "request.json"
+    golden = services.registry.get_json(watched["run_id"], GOLDEN)
+    request.write_text(json.dumps({"dataframe_split": golden["inputs"]}))
     return Addresses(
         airflow=installation.url("airflow"),
-        mlflow=mlflow,
+        mlflow=installation.url("mlflow"),
         production=installation.url("production"),
-        report=f"{mlflow}/get-artifact?path={watched['report']}&run_uuid={watched['run_id']}",
+        report=services.registry.page(watched["run_id"], watched["report"]),
+        request=request,
     )
 
 

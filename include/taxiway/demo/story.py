@@ -83,7 +83,9 @@ class Story:
     def _built(self, followed: Followed, run_id: str) -> dict[str, Any]:
         started = self.people.api.xcom(f"{MODEL}.ci", run_id, "register")
         gate = self.people.api.xcom(f"{MODEL}.ci", run_id, "gate")
-        self.view.note(f"version {started['conf']['version']}: gate {gate['verdict']} ({gate['reasons'][0]})")
+        self.view.note(
+            f"version {started['conf']['version']}: gate {gate['verdict']}: {_most_telling(gate['reasons'])}"
+        )
         return {
             "version": started["conf"]["version"],
             "verdict": gate["verdict"],
@@ -176,3 +178,8 @@ class Story:
         if champion is None or status.plan is None or status.plan.stable != champion.version:
             raise DeliveryStopped("production does not serve the champion", where=MODEL)
         return champion.version
+
+
+def _most_telling(reasons: list[str]) -> str:
+    """Return the comparison with the champion when there is one."""
+    return next((reason for reason in reasons if "difference" in reason), reasons[0])

@@ -22,12 +22,13 @@ from taxiway.stages.predict import predict
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything can be looked at."""
+    """Where everything can be looked at; `request` is a file with rows to ask production about."""
 
     airflow: str
     mlflow: str
     production: str
     report: str
+    request: Path
 
 
 def frozen_scores(services: Services, spec: ModelSpec, version: int) -> dict[str, float]:
@@ -60,6 +61,8 @@ def show(console: Console, services: Services, spec: ModelSpec, journal: Journal
     console.print(_months(journal))
     console.print(_seconds(journal))
     console.print(_where(addresses))
+    console.print("Ask production yourself:")
+    console.print(_question(addresses), soft_wrap=True, highlight=False)
 
 
 def _versions(services: Services, spec: ModelSpec) -> Table:
@@ -121,9 +124,14 @@ def _where(addresses: Addresses) -> Table:
     table.add_row("log in with", "`taxiway status --secrets` shows the users and their passwords")
     table.add_row("MLflow: versions, evidence", f"{addresses.mlflow}/#/models/{MODEL}")
     table.add_row("Evidently report of the last month", addresses.report)
-    table.add_row("production", f"{addresses.production}/models/{MODEL}/invocations")
     table.add_row("stop everything", "make down")
     return table
+
+
+def _question(addresses: Addresses) -> str:
+    """Return the command that asks production, on one line to be copied."""
+    address = f"{addresses.production}/models/{MODEL}/invocations"
+    return f"curl -s {address} -H 'Content-Type: application/json' -d @{addresses.request}"
 
 
 def _table(title: str, *columns: str) -> Table:

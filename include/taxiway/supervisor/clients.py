@@ -13,11 +13,6 @@ from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.programs import base_environment, platform_environment
 
 
-def variables(installation: Installation, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that model specs may use, whether the installation was ever up or not."""
-    return base_environment(installation, inherited)
-
-
 def open_services(installation: Installation, inherited: Mapping[str, str]) -> Services:
     """Return the pipeline's services with its keys and tokens; raises SettingsError when there was no `up` before."""
     credentials = read_credentials(installation.home)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from taxiway.bootstrap import PROJECT
 from taxiway.supervisor.airflow_environment import airflow_environment
@@ -47,7 +48,7 @@ class Program:
     probe: Probe | None = None
     after: tuple[str, ...] = ()
     stop_rank: int = 0
-    grace: float = 10.0
+    grace: float = 5.0
     outlives: bool = False
     stamp: Path | None = None
 
@@ -130,6 +131,7 @@ def _mlflow(installation: Installation, base: Mapping[str, str]) -> Program:
         environment={**base, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         probe=Probe(f"{installation.url('mlflow')}/health"),
         stop_rank=3,
+        grace=10.0,
     )
 
 
@@ -146,21 +148,21 @@ def _airflow(installation: Installation, credentials: Credentials, base: Mapping
     steps = [] if stamp.exists() else [migrate]
     migrated = tuple(step.name for step in steps)
 
-    def part(name: str, *arguments: str, heartbeat: str = "", after: tuple[str, ...] = (), rank: int = 0) -> Program:
+    def part(name: str, *arguments: str, beats: bool = True, **more: Any) -> Program:
         # The API of the tasks is made when it is first asked, which takes seconds: better now than in the first task.
-        probe = Probe(f"{url}/api/v2/monitor/health", heartbeat) if heartbeat else Probe(f"{url}/execution/health")
-        return Program(
-            f"airflow-{name}", (*airflow, name, *arguments), environment, probe, (*migrated, *after), stop_rank=rank
-        )
+        heartbeat = Probe(f"{url}/api/v2/monitor/health", name.replace("-", "_"))
+        probe = heartbeat if beats else Probe(f"{url}/execution/health")
+        after = (*migrated, *more.pop("after", ()))
+        return Program(f"airflow-{name}", (*airflow, name, *arguments), environment, probe, after, **more)
 
-    # Tasks report to the API server, so the scheduler starts none before it answers.
+    # Tasks report to the API server, so the scheduler starts none before it answers; in its grace they may finish.
     api = ("airflow-api-server",)
     return [
         *steps,
-        part("api-server", rank=1),
-        part("dag-processor", heartbeat="dag_processor"),
-        part("scheduler", "--skip-serve-logs", heartbeat="scheduler", after=api),
-        part("triggerer", "--skip-serve-logs", heartbeat="triggerer", after=api),
+        part("api-server", beats=False, stop_rank=1),
+        part("dag-processor"),
+        part("scheduler", "--skip-serve-logs", after=api, grace=10.0),
+        part("triggerer", "--skip-serve-logs", after=api),
     ]
 
 
