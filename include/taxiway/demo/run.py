@@ -21,7 +21,6 @@ from taxiway.supervisor.clients import open_airflow, open_services
 from taxiway.supervisor.display import StartDisplay
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.launch import start_detached, stop
-from taxiway.supervisor.state import is_supervised
 
 _JOURNAL = "story.json"
 
@@ -36,9 +35,8 @@ def run(
     if fresh:
         _empty(installation)
     installation.save()
-    if not is_supervised(installation.run):
-        with StartDisplay(console, installation) as display:
-            start_detached(installation, environ, display)
+    with StartDisplay(console, installation) as display:
+        start_detached(installation, environ, display)
     services = open_services(installation, environ)
     journal = Journal(installation.home / "demo" / _JOURNAL)
     told_before = "rollback" in journal

@@ -87,7 +87,7 @@ class Story:
             f"version {started['conf']['version']}: gate {gate['verdict']}: {_most_telling(gate['reasons'])}"
         )
         return {
-            "version": started["conf"]["version"],
+            "version": version,
             "verdict": gate["verdict"],
             "reasons": gate["reasons"],
             "seconds": followed.seconds,

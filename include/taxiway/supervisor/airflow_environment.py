@@ -33,7 +33,7 @@ def airflow_environment(installation: Installation, credentials: Credentials) ->
             "task_instance_heartbeat_timeout_detection_interval": "5",
             "orphaned_tasks_check_interval": "30",
         },
-        "dag_processor": {"min_file_process_interval": "5", "refresh_interval": "5"},
+        "dag_processor": {"min_file_process_interval": "15", "refresh_interval": "5"},
         "workers": {"execution_api_timeout": "30"},
         "logging": {
             "logging_level": "INFO",
