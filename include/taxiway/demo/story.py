@@ -83,9 +83,8 @@ class Story:
     def _built(self, followed: Followed, run_id: str) -> dict[str, Any]:
         started = self.people.api.xcom(f"{MODEL}.ci", run_id, "register")
         gate = self.people.api.xcom(f"{MODEL}.ci", run_id, "gate")
-        self.view.note(
-            f"version {started['conf']['version']}: gate {gate['verdict']}: {_most_telling(gate['reasons'])}"
-        )
+        version = started["conf"]["version"]
+        self.view.note(f"version {version}: gate {gate['verdict']}: {_most_telling(gate['reasons'])}")
         return {
             "version": version,
             "verdict": gate["verdict"],
