@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxiway.errors import NotFoundError, SettingsError
-from taxiway.spec_files import SpecSet, load_environments, load_specs
+from taxiway.spec_files import SpecSet, load_environments, load_spec, load_specs, spec_paths
 
 if TYPE_CHECKING:
     from taxiway.ports import (
@@ -88,11 +88,11 @@ class Services:
         return load_specs(self.settings.models, self.settings.spec_variables)
 
     def spec(self, model: str) -> ModelSpec:
-        """Return the model's spec; raises NotFoundError."""
-        found = self.specs()
-        if model not in found.specs:
-            raise NotFoundError(f"there is no valid spec for model {model!r}", where=str(self.settings.models))
-        return found.specs[model]
+        """Return the model's spec; raises NotFoundError when there is none, SpecError when it is broken."""
+        path = next((path for path in spec_paths(self.settings.models) if path.stem == model), None)
+        if path is None:
+            raise NotFoundError(f"there is no spec for model {model!r}", where=str(self.settings.models))
+        return load_spec(path, self.settings.spec_variables)
 
     @cached_property
     def registry(self) -> Registry:

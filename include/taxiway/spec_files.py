@@ -70,11 +70,13 @@ class EmbeddedGateway(Section):
     token: str
 
 
-def load_specs(directory: Path, variables: Mapping[str, str]) -> SpecSet:
-    """Read every spec of the directory in name order; broken ones become problems and hide no other."""
+def load_specs(directory: Path, variables: Mapping[str, str], *, only: str | None = None) -> SpecSet:
+    """Read every spec of the directory in name order (or `only` one model's); broken ones become problems, no more."""
     specs: dict[str, ModelSpec] = {}
     problems: list[Problem] = []
     for path in spec_paths(directory):
+        if only not in (None, path.stem):
+            continue
         spec, found = _load(path, variables)
         problems += found
         if spec is not None:

@@ -20,9 +20,8 @@ def build_all(build: Callable[[ModelSpec], DAG]) -> dict[str, DAG]:
     """Build one DAG per valid spec; inside a task only the DAG that the task belongs to."""
     wanted = get_parsing_context().dag_id
     here = settings()
-    specs = load_specs(here.models, here.spec_variables).specs
-    if wanted is not None:
-        specs = {model: spec for model, spec in specs.items() if wanted.rpartition(".")[0] == model}
+    only = None if wanted is None else wanted.rpartition(".")[0]
+    specs = load_specs(here.models, here.spec_variables, only=only).specs
     return {dag.dag_id: dag for dag in map(build, specs.values())}
 
 
