@@ -76,10 +76,11 @@ def test_deployment_mode_asks_nobody_when_all_verdicts_passed() -> None:
     assert POLICY == approval(spec_with(mode="deployment")).execute({})["by"]
 
 
-def test_the_requester_cannot_be_the_only_approver() -> None:
-    """Four eyes: when the only approver asked for the change, the delivery fails with what to do."""
+@pytest.mark.parametrize("requested_by", ["dana", "dana@example.com"])
+def test_the_requester_cannot_be_the_only_approver(requested_by: str) -> None:
+    """Four eyes: when the only approver asked for the change, or wrote it, the delivery fails with what to do."""
     with pytest.raises(AirflowFailException, match="name another approver"):
-        approval(spec_with(), requested_by="dana").execute({})
+        approval(spec_with(), requested_by=requested_by).execute({})
 
 
 def test_an_approval_says_who_when_and_what() -> None:

@@ -180,6 +180,16 @@ def test_a_version_that_fails_in_production_is_taken_back(field: Field) -> None:
     assert (State.REJECTED, "verification failed") == (state_of(stopped), stopped.tags[REASON])
 
 
+def test_a_first_version_that_fails_in_production_is_reported(field: Field) -> None:
+    """Without an earlier version production stays as it is, the version is marked, and the owners hear of both."""
+    field.deliver("first")
+
+    field.delivery(1).stop("verification failed", production=field.production, notifier=field.notifier)
+
+    assert State.REJECTED is state_of(field.registry.candidate(MODEL, 1))
+    assert "no earlier version" in field.notifier.sent[-1].text
+
+
 def test_a_rejected_version_is_not_delivered_again(field: Field) -> None:
     """Starting the delivery of a rejected version once more ends at admission with the reason."""
     version = in_staging(field)

@@ -105,6 +105,7 @@ def _months(journal: Journal) -> Table:
             _shown(journal["frozen"][str(month)]),
             _shown(figures["value"]),
         )
+    table.caption = "AUC served: of the labels known at the end of the month; frozen: of all labels."
     return table
 
 

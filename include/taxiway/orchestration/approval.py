@@ -58,7 +58,7 @@ class ReleaseApproval(ApprovalOperator):
         """Approve by policy, or ask the people who may decide."""
         if self.mode == "deployment" and "inconclusive" not in self.verdicts:
             return {"by": POLICY, "at": datetime.now(UTC).isoformat(), "comment": "every verdict passed"}
-        allowed = [name for name in self.approvers if not (self.four_eyes and name == self.requested_by)]
+        allowed = [name for name in self.approvers if not (self.four_eyes and self._asked(name))]
         if not allowed:
             raise AirflowFailException(
                 f"{self.requested_by} asked for this change and is its only approver. "
@@ -66,6 +66,10 @@ class ReleaseApproval(ApprovalOperator):
             )
         self.assigned_users = [{"id": name, "name": name} for name in allowed]
         return super().execute(context)
+
+    def _asked(self, name: str) -> bool:
+        """Tell whether this person asked for the change; a commit's author is known by the e-mail address."""
+        return name in (self.requested_by, self.requested_by.partition("@")[0])
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Return who approved, when and with which comment; a rejection fails the delivery."""

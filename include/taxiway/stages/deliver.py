@@ -155,9 +155,13 @@ class Delivery:
         return evidence
 
     def stop(self, reason: str, *, production: ServingTarget, notifier: Notifier) -> None:
-        """End the delivery without promotion: production goes back to the last good version."""
+        """End the delivery without promotion: production goes back to the last good version.
+
+        A first version has none to go back to: it stays where it is, and the owners are told so.
+        """
         candidate = self.candidate()
-        self._restore_champion(production)
+        if not self._restore_champion(production):
+            reason = f"{reason}; production has no earlier version and stays on this one"
         if state_of(candidate) not in CLOSED:
             self.registry.set_tags(self.spec.model, self.version, {STATE: State.REJECTED.value, REASON: reason[:500]})
         challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
@@ -196,19 +200,21 @@ class Delivery:
             raise self._stopped("; ".join(evidence.reasons))
         return evidence
 
-    def _restore_champion(self, production: ServingTarget) -> None:
+    def _restore_champion(self, production: ServingTarget) -> bool:
+        """Put traffic and alias back to the champion before this delivery; False when there was none."""
         model = self.spec.model
         plan = production.status(model).plan
         champion = self.registry.by_alias(model, CHAMPION)
         if champion and champion.version == self.version:
             champion = self.registry.by_alias(model, PREVIOUS)
             if champion is None:
-                raise self._stopped("there is no earlier version to go back to; production stays on this one")
+                return False
             self.registry.set_alias(model, CHAMPION, champion.version)
             self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
         if champion and plan and plan.stable != champion.version:
             production.deploy(release_of(self.spec, champion, champion.tags[APPROVAL]))
             production.set_traffic(model, TrafficPlan(stable=champion.version))
+        return True
 
     def _set_state(self, state: State) -> None:
         self.registry.set_tags(self.spec.model, self.version, {STATE: state.value})
