@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from taxiway.stages.scorer import SCRIPTS
+from taxiway.stages.sandbox import SCRIPTS
 
 SIGNATURE = """
 signature:

@@ -14,8 +14,7 @@ from taxiway.stages.build import Build, checkout_of, environment_of, limits_for
 from taxiway.stages.data import TRAINING
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
-from taxiway.stages.sandbox import Outcome, run
-from taxiway.stages.scorer import SCRIPTS
+from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
 
 _MEGABYTE = 1_000_000
 
@@ -39,10 +38,17 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
             cwd=workspace,
             limits=limits_for(spec, "train"),
             extra_env={"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1"},
+            reads=(checkout.path,),
         )
         print(outcome.output)  # noqa: T201 (the training's own output belongs into the task's log)
         if not outcome.succeeded:
             raise _failure(build, outcome)
+        if not is_plain(model):
+            raise TrainingError(
+                "the model directory has links or special files",
+                where=build.where,
+                next_step="write plain files only: copy what the links lead to.",
+            )
         return _store(build, model, outcome, registry=registry, clock=clock)
 
 
