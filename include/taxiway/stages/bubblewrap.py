@@ -48,8 +48,9 @@ def command_line(view: View, *, info_fd: int | None = None) -> list[str]:
     words += ["--bind", str(view.tmp), "/tmp"]  # noqa: S108 (same)
     for path, option in sorted(_mounts(view).items()):  # parents before what is inside of them
         words += [option, str(path), str(path)]
-    # The root and /dev are kept in memory: writing there would escape every limit.
-    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(view.cwd), "--"]
+    # The root and /dev are kept in memory: writing there would escape every limit. In /proc, root could set the kernel.
+    words += ["--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
+    return [*words, "--chdir", str(view.cwd), "--"]
 
 
 def interpreter_files(python: Path) -> Iterator[Path]:
