@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import uuid
@@ -13,7 +14,15 @@ import psutil
 import pytest
 
 from taxiway.stages import bubblewrap
-from taxiway.stages.sandbox import CommandLimits, Outcome, network_environment, run, scrubbed_environment
+from taxiway.stages.sandbox import (
+    CommandLimits,
+    Outcome,
+    is_plain,
+    network_environment,
+    run,
+    scrubbed_environment,
+    weaknesses,
+)
 
 ROOMY = CommandLimits(wall=timedelta(seconds=60), memory_mb=2048, log_kb=64)
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
@@ -188,3 +197,26 @@ def test_the_network_environment_has_proxies_and_no_secret() -> None:
     passing = {"PATH": "/bin", "https_proxy": "p", "SSL_CERT_FILE": "c", "UV_INDEX_URL": "u", "HOME": "/h"}
     secrets = {"TAXIWAY_STAGING_TOKEN": "t", "AIRFLOW__CORE__FERNET_KEY": "k", "AWS_SECRET_ACCESS_KEY": "a"}
     assert network_environment(inherited=passing | secrets) == passing
+
+
+def test_links_are_not_plain(tmp_path: Path) -> None:
+    """A link in a result would show trusted code's files as the command's; a pipe would hold trusted code up."""
+    results = {name: tmp_path / name for name in ("file", "link", "pipe", "folder", "missing")}
+    results["file"].write_text("x")
+    results["link"].symlink_to(tmp_path / "file")
+    os.mkfifo(results["pipe"])
+    results["folder"].mkdir()
+    (results["folder"] / "deep").symlink_to("/")
+    assert {name: is_plain(path) for name, path in results.items()} == {
+        "file": True,
+        "link": False,
+        "pipe": False,
+        "folder": False,
+        "missing": False,
+    }
+
+
+def test_what_is_weaker_is_said() -> None:
+    """Where bubblewrap does not work, its reason and what follows from it can be shown; else there is nothing."""
+    problem = bubblewrap.problem()
+    assert [text.startswith(str(problem)) for text in weaknesses()] == ([] if problem is None else [True])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import xml.etree.ElementTree as ET
@@ -94,7 +93,7 @@ class RepositoryTests:
             command += ["-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", tests]
             outcome = self._run(command, checkout, *models)
             counts, failures = _read_junit(junit)
-            if _is_report(junit):
+            if is_plain(junit):
                 self.registry.put_file(self.build.run_id, f"taxiway/{stage}.xml", junit)
         print(outcome.output)  # noqa: T201 (the tests' own output belongs into the task's log)
         if models and outcome.exit_code == _DOES_NOT_LOAD:
@@ -126,16 +125,11 @@ class RepositoryTests:
         return record(self.registry, self.build.run_id, evidence)
 
 
-def _is_report(path: Path) -> bool:
-    """Tell whether pytest wrote a report, and the tests put no link in its place."""
-    return os.path.lexists(path) and is_plain(path)
-
-
 def _read_junit(path: Path) -> tuple[dict[str, int], list[str]]:
     """Return the counts (tests, failures, errors, skipped) and the names of the tests that failed."""
     counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
     failed: list[str] = []
-    if not _is_report(path):
+    if not is_plain(path):
         return counts, failed
     for suite in ET.parse(path).getroot().iter("testsuite"):  # noqa: S314 (see the import)
         for name in counts:

@@ -102,6 +102,8 @@ def is_plain(path: Path) -> bool:
 
     What it wrote must be plain before trusted code reads it: a link would show this process's files as the command's.
     """
+    if not os.path.lexists(path):
+        return False
     below = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
     kinds = [entry.lstat().st_mode for entry in (path, *below)]
     return all(stat.S_ISREG(kind) or stat.S_ISDIR(kind) for kind in kinds)

@@ -22,7 +22,7 @@ _MEGABYTE = 1_000_000
 def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock) -> Evidence:
     """Train on the stored training window and store the MLflow model with the build.
 
-    Raises TrainingError when the function raises, meets a limit, or writes no model with a signature.
+    Raises TrainingError when the function raises, meets a limit, or writes no model of plain files with a signature.
     """
     checkout = checkout_of(spec, build, git, cache)
     environment = environment_of(spec, build, git=git, cache=cache)
@@ -45,7 +45,7 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
             raise _failure(build, outcome)
         if not is_plain(model):
             raise TrainingError(
-                "the model directory has links or special files",
+                "training wrote no model, or one with links or special files",
                 where=build.where,
                 next_step="write plain files only: copy what the links lead to.",
             )
