@@ -386,7 +386,7 @@ def test_the_command_ends_with_who_started_it(installation: Installation) -> Non
         limits = CommandLimits(wall=timedelta(seconds=300), memory_mb=1024, log_kb=1)
         run([sys.executable, "-c", child, "{mark}"], cwd=Path({str(installation.workspace)!r}), limits=limits)
         """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(installation.home)}
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], env=environment) as task:
         deadline = time.monotonic() + 30
         while not (installation.workspace / "started").exists() and time.monotonic() < deadline:
