@@ -222,15 +222,18 @@ class Retraining(Section):
 
 
 class Limits(Section):
-    """How long commands of the model repository may run, and how much memory they may use."""
+    """What one command of the model repository may use, all its processes together."""
 
     build: Duration = Field(timedelta(minutes=15), description="longest build of the environment")
     test: Duration = Field(timedelta(minutes=10), description="longest run of unit or integration tests")
     train: Duration = Field(timedelta(hours=1), description="longest training")
     predict: Duration = Field(timedelta(minutes=10), description="longest prediction of a holdout")
+    cpu: Duration = Field(timedelta(hours=4), description="most CPU time of a command, over all its processes")
     memory_mb: int = Field(
-        4096, ge=256, description="largest address space of a process, and largest file it may write"
+        4096, ge=256, description="most memory of a command, and largest address space of each of its processes"
     )
+    processes: int = Field(256, ge=1, description="most processes that a command may have at a time")
+    disk_mb: int = Field(10240, ge=16, description="most disk space that the files of a command may take")
     log_kb: int = Field(1024, ge=1, description="how much of the end of the output is kept")
 
 

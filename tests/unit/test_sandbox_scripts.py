@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from taxiway.stages.scorer import SCRIPTS
+from taxiway.stages.sandbox import SCRIPTS
 
 SIGNATURE = """
 signature:
@@ -189,3 +189,35 @@ def test_predict_says_what_went_wrong(tmp_path: Path, body: str, code: int, mess
     last_line = answers.done.stderr.splitlines()[-1]
     assert (answers.done.returncode, message in last_line) == (code, True), answers.done.stderr
     assert not (tmp_path / "out.parquet").exists()
+
+
+def integrate(directory: Path, mlmodel: str) -> subprocess.CompletedProcess[str]:
+    """Serve a model that answers 7 to everything, and ask it as integration tests do."""
+    code = directory / "model" / "code"
+    code.mkdir(parents=True)
+    (directory / "model" / "MLmodel").write_text(mlmodel)
+    (code / "answers.py").write_text(
+        "class Model:\n    def predict(self, frame): return [7.0]\n\ndef _load_pyfunc(path): return Model()\n"
+    )
+    ask = (
+        "import os, sys, urllib.request as web\n"
+        "body, kind = b'{\"dataframe_records\": [{\"size\": 1.0}]}', {'Content-Type': 'application/json'}\n"
+        "print(web.urlopen(web.Request(os.environ['MODEL_URL'] + '/invocations', body, kind)).read().decode())\n"
+        "sys.exit(5)"
+    )
+    return run("integration.py", directory, "model", sys.executable, "-c", ask)
+
+
+def test_integration_serves_the_model_to_the_command(tmp_path: Path) -> None:
+    """The command asks the model at MODEL_URL, and its exit code is the script's."""
+    done = integrate(tmp_path, MLMODEL + SIGNATURE)
+
+    assert (done.returncode, json.loads(done.stdout)) == (5, {"predictions": [7.0]}), done.stderr
+
+
+def test_integration_says_when_the_model_does_not_load(tmp_path: Path) -> None:
+    """A model that cannot be loaded has an exit code of its own, and the command is not run."""
+    done = integrate(tmp_path, "flavors: {}")
+
+    assert (done.returncode, done.stdout) == (71, "")
+    assert "python_function" in done.stderr

@@ -61,6 +61,7 @@ class EvidentlyReports:
                 cwd=workspace,
                 limits=self._limits,
                 extra_env={"DO_NOT_TRACK": "1", "PYTHONPATH": str(_PACKAGES)},
+                confined=False,
             )
             if not outcome.succeeded:
                 raise _failure(outcome)

@@ -16,8 +16,7 @@ import aiohttp
 
 from taxiway.errors import DeliveryStopped, IntegrityError, TargetUnavailable, TaxiwayError
 from taxiway.gateway.config import Config
-from taxiway.stages.sandbox import scrubbed_environment
-from taxiway.stages.scorer import SCRIPTS
+from taxiway.stages.sandbox import SCRIPTS, scrubbed_environment
 
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0

@@ -128,4 +128,12 @@ def build_key(build: Build, data_digest: str, params: Mapping[str, object]) -> s
 
 def limits_for(spec: ModelSpec, command: str) -> CommandLimits:
     """Return the limits of a command of the model repository: `test`, `train` or `predict`."""
-    return CommandLimits(wall=getattr(spec.limits, command), memory_mb=spec.limits.memory_mb, log_kb=spec.limits.log_kb)
+    limits = spec.limits
+    return CommandLimits(
+        wall=getattr(limits, command),
+        cpu=limits.cpu,
+        memory_mb=limits.memory_mb,
+        processes=limits.processes,
+        disk_mb=limits.disk_mb,
+        log_kb=limits.log_kb,
+    )

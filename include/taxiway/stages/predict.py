@@ -12,8 +12,7 @@ from taxiway.errors import ContractError
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import limits_for
 from taxiway.stages.environments import ModelEnvironment
-from taxiway.stages.sandbox import run
-from taxiway.stages.scorer import SCRIPTS
+from taxiway.stages.sandbox import SCRIPTS, is_plain, run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,8 +41,8 @@ def predict(
         frame[list(spec.data.features)].to_parquet(features, index=False)
         command: list[str | Path] = [environment.python, SCRIPTS / "predict.py", "--model", model]
         command += ["--frame", features, "--out", answers, "--report", report]
-        outcome = run(command, cwd=workspace, limits=limits_for(spec, "predict"))
-        if not outcome.succeeded:
+        outcome = run(command, cwd=workspace, limits=limits_for(spec, "predict"), reads=(model,))
+        if not (outcome.succeeded and is_plain(workspace) and answers.exists() and report.exists()):
             ending = outcome.limit or " | ".join(outcome.output.strip().splitlines()[-3:])
             raise ContractError(
                 f"the model does not predict the holdout: {ending}",

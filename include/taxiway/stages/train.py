@@ -14,8 +14,7 @@ from taxiway.stages.build import Build, checkout_of, environment_of, limits_for
 from taxiway.stages.data import TRAINING
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
-from taxiway.stages.sandbox import Outcome, run
-from taxiway.stages.scorer import SCRIPTS
+from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
 
 _MEGABYTE = 1_000_000
 
@@ -23,7 +22,7 @@ _MEGABYTE = 1_000_000
 def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock) -> Evidence:
     """Train on the stored training window and store the MLflow model with the build.
 
-    Raises TrainingError when the function raises, meets a limit, or writes no model with a signature.
+    Raises TrainingError when the function raises, meets a limit, or writes no model of plain files with a signature.
     """
     checkout = checkout_of(spec, build, git, cache)
     environment = environment_of(spec, build, git=git, cache=cache)
@@ -39,10 +38,17 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
             cwd=workspace,
             limits=limits_for(spec, "train"),
             extra_env={"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1"},
+            reads=(checkout.path,),
         )
         print(outcome.output)  # noqa: T201 (the training's own output belongs into the task's log)
         if not outcome.succeeded:
             raise _failure(build, outcome)
+        if not is_plain(model):
+            raise TrainingError(
+                "training wrote no model, or one with links or special files",
+                where=build.where,
+                next_step="write plain files only: copy what the links lead to.",
+            )
         return _store(build, model, outcome, registry=registry, clock=clock)
 
 

@@ -13,6 +13,7 @@ from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Traff
 from taxiway.errors import TaxiwayError
 from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import state_of
+from taxiway.stages.sandbox import weaknesses
 from taxiway.supervisor.clients import open_airflow, open_services
 from taxiway.supervisor.credentials import Credentials, read_credentials
 from taxiway.supervisor.installation import Installation
@@ -50,12 +51,13 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole installation."""
+    """The whole installation; `weaknesses` says what its sandbox does not hold against hostile model code."""
 
     supervised: bool
     programs: Mapping[str, ProgramState]
     urls: Mapping[str, str]
     models: Mapping[str, ModelStatus]
+    weaknesses: tuple[str, ...] = ()
 
     @property
     def is_up(self) -> bool:
@@ -78,6 +80,7 @@ def collect(installation: Installation, inherited: Mapping[str, str]) -> Status:
             name: _model(spec, services, airflow) if supervised else ModelStatus()
             for name, spec in services.specs().specs.items()
         },
+        weaknesses=weaknesses(),
     )
 
 

@@ -20,6 +20,8 @@ def print_status(status: Status, installation: Installation, console: Console) -
         return
     console.print(program_table(status.programs))
     console.print(address_table(installation))
+    for weakness in status.weaknesses:
+        console.print(f"[yellow]weaker[/] {escape(weakness)}", highlight=False)
     for name, model in status.models.items():
         console.print(_model_table(name, model))
 
