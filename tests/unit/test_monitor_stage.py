@@ -15,7 +15,7 @@ from taxiway.domain.monitoring import WindowFigures
 from taxiway.domain.values import Window
 from taxiway.errors import DataError
 from taxiway.ports import ReportColumns
-from taxiway.stages.monitor import Collected, MonitoringResult, collect, monitor_window, publish, resolve_window
+from taxiway.stages.monitor import Collected, MonitoringResult, collect, publish, report, resolve_window
 from tests.unit.monitored_model import MAY, MODEL, Production, flights, model_spec
 
 FOLDER = "taxiway/monitoring/2013-05-29"
@@ -29,18 +29,14 @@ def production() -> Production:
 
 
 def monitor(production: Production, window: Window = MAY, as_of: datetime | None = None) -> MonitoringResult | None:
-    p = production
-    return monitor_window(
-        p.spec,
-        window,
-        as_of=as_of or window.end + timedelta(days=1),
-        registry=p.registry,
-        predictions=p.log,
-        data=p.data,
-        reports=p.reports,
-        notifier=p.notifier,
-        clock=p.clock,
-    )
+    """Take the three steps of a window, as the DAG does."""
+    p, known = production, as_of or window.end + timedelta(days=1)
+    collected = collect(p.spec, window, as_of=known, registry=p.registry, predictions=p.log, data=p.data)
+    if collected is None:
+        return None
+    result = publish(p.spec, collected, registry=p.registry, notifier=p.notifier, clock=p.clock)
+    report(p.spec, collected, registry=p.registry, reports=p.reports)
+    return result
 
 
 def watched(production: Production, as_of: datetime | None = None) -> MonitoringResult:

@@ -127,27 +127,6 @@ def resolve_window(
     return Window(start, end)
 
 
-def monitor_window(  # noqa: PLR0913 (all that its three steps need)
-    spec: ModelSpec,
-    window: Window,
-    *,
-    as_of: datetime,
-    registry: Registry,
-    predictions: PredictionLog,
-    data: DataSource,
-    reports: Reports,
-    notifier: Notifier,
-    clock: Clock,
-) -> MonitoringResult | None:
-    """Collect, publish and report one window; None when there is no champion to watch. Raises as the three steps do."""
-    collected = collect(spec, window, as_of=as_of, registry=registry, predictions=predictions, data=data)
-    if collected is None:
-        return None
-    result = publish(spec, collected, registry=registry, notifier=notifier, clock=clock)
-    report(spec, collected, registry=registry, reports=reports)
-    return result
-
-
 def collect(
     spec: ModelSpec,
     window: Window,
