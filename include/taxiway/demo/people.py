@@ -103,12 +103,21 @@ class People:
         if key not in self._waiting_since:
             self._waiting_since[key] = time.monotonic()
             if self.interactive:
-                self.view.note(f"{step} waits for you in the browser ({run_id})")
+                self.view.note(self._invitation(step, run_id))
         settled = time.monotonic() - self._waiting_since[key] > _SETTLE_SECONDS
         if not self.interactive and settled:
             self._waiting_since[key] = float("inf")
             self._sign_off(run_id) if step == "wait_for_sign_offs" else self._approve(dag_id, run_id)
         return True
+
+    def _invitation(self, step: str, run_id: str) -> str:
+        """Tell a person who may act, and where; the passwords are no text for a screen."""
+        if step == "wait_for_sign_offs":
+            people, page = self.spec.uat.testers, f"{self.api.url}/plugin/taxiway"
+        else:
+            people, page = self.spec.approval.approvers, f"{self.api.url}/required_actions"
+        login = f"log in as {' or '.join(people)} (`taxiway status --secrets`)"
+        return f"{step} of {run_id} waits for you at {page}; {login}"
 
     def _sign_off(self, run_id: str) -> None:
         version = run_id.removeprefix("candidate-")
