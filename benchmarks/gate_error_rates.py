@@ -35,7 +35,8 @@ from scipy.stats import binomtest
 
 from taxiway.domain.evidence import Verdict
 from taxiway.domain.gates import judge
-from taxiway.spec import Gates, ModelSpec
+from taxiway.spec import ModelSpec
+from taxiway.spec_ci import Gates
 from taxiway.spec_files import load_spec
 from taxiway.stages.evaluate import measure
 from taxiway.stages.gate import measured, policy

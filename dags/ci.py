@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, get_current_context
+from airflow.sdk import DAG, get_current_context, task
 
 from taxiway.bootstrap import services
+from taxiway.orchestration.builds import opened, repository_tests
 from taxiway.orchestration.model_dags import build_all, dag_arguments
 from taxiway.orchestration.params import ci_params
 from taxiway.orchestration.starts import start_run
@@ -20,141 +21,112 @@ from taxiway.spec import ModelSpec
 Json = dict[str, Any]
 
 
-@stage()
-def checkout(model: str) -> Json:
-    """Resolve the commit, check the repository's contract, open the build."""
+@stage(task.short_circuit)
+def checkout(model: str) -> Json | None:
+    """Resolve the commit, check the repository's contract, open the build; ends the run when the build is known."""
     from taxiway.stages.build import Request, open_build
+    from taxiway.stages.known_builds import known_candidate
 
-    s, context = services(), get_current_context()
+    s, spec, context = services(), services().spec(model), get_current_context()
     run, params = context["dag_run"], context["params"]
     requested_by = run.conf.get("requested_by") or getattr(run, "triggering_user_name", None)
     request = Request(run.run_id, params["ref"], params["data_end"], params["reason"], requested_by)
-    return open_build(s.spec(model), request, git=s.git, registry=s.registry, cache=s.settings.cache).to_json()
+    build = open_build(spec, request, git=s.git, registry=s.registry, cache=s.settings.cache)
+    known = known_candidate(spec, build, data=s.data(spec), registry=s.registry, clock=s.clock)
+    return None if known else build.to_json()
 
 
 @stage()
 def build_environment(model: str, build: Json) -> Json:
     """Make the environment of the model's lock."""
-    from taxiway.stages import build as stages
+    from taxiway.stages.build import build_environment as make
 
-    s = services()
-    evidence = stages.build_environment(
-        s.spec(model),
-        stages.Build.from_json(build),
-        git=s.git,
-        registry=s.registry,
-        cache=s.settings.cache,
-        clock=s.clock,
-    )
-    return evidence.to_json()
+    s, spec, of = opened(model, build)
+    return make(spec, of, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock).to_json()
 
 
 @stage()
 def static_checks(model: str, build: Json) -> Json:
     """Compile the code and import the train function."""
-    return _repository_tests(model, build).static_checks().to_json()
+    return repository_tests(model, build).static_checks().to_json()
 
 
 @stage()
 def unit_tests(model: str, build: Json) -> Json:
     """Run the model repository's unit tests."""
-    return _repository_tests(model, build).unit_tests().to_json()
+    return repository_tests(model, build).unit_tests().to_json()
 
 
 @stage()
 def integration_tests(model: str, build: Json) -> Json:
     """Run the model repository's integration tests against the packaged model, served."""
-    return _repository_tests(model, build).integration_tests().to_json()
+    return repository_tests(model, build).integration_tests().to_json()
 
 
 @stage()
 def snapshot_data(model: str, build: Json) -> Json:
     """Store the training and holdout windows with the build."""
-    from taxiway.stages.build import Build
     from taxiway.stages.data import snapshot_data as snapshot
 
-    s, spec = services(), services().spec(model)
-    return snapshot(spec, Build.from_json(build), data=s.data(spec), registry=s.registry, clock=s.clock).to_json()
+    s, spec, of = opened(model, build)
+    return snapshot(spec, of, data=s.data(spec), registry=s.registry, clock=s.clock).to_json()
 
 
 @stage()
 def check_data(model: str, build: Json) -> Json:
     """Check both windows against the rules of the spec."""
-    from taxiway.stages.build import Build
     from taxiway.stages.data import check_data as check
 
-    s = services()
-    return check(s.spec(model), Build.from_json(build), registry=s.registry, clock=s.clock).to_json()
+    s, spec, of = opened(model, build)
+    return check(spec, of, registry=s.registry, clock=s.clock).to_json()
 
 
 @stage()
 def train(model: str, build: Json) -> Json:
     """Train on the training window and store the model."""
-    from taxiway.stages import train as stages
-    from taxiway.stages.build import Build
+    from taxiway.stages.train import train as fit
 
-    s = services()
-    evidence = stages.train(
-        s.spec(model),
-        Build.from_json(build),
-        git=s.git,
-        registry=s.registry,
-        cache=s.settings.cache,
-        clock=s.clock,
-    )
-    return evidence.to_json()
+    s, spec, of = opened(model, build)
+    return fit(spec, of, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock).to_json()
 
 
 @stage()
 def evaluate(model: str, build: Json) -> Json:
     """Measure candidate and champion on the same holdout."""
-    from taxiway.stages.build import Build
     from taxiway.stages.evaluate import Evaluation
 
-    s = services()
-    evaluation = Evaluation(s.spec(model), Build.from_json(build), s.registry, s.verifier, s.settings.cache, s.clock)
-    return evaluation.run().to_json()
+    s, spec, of = opened(model, build)
+    return Evaluation(spec, of, s.registry, s.verifier, s.settings.cache, s.clock).run().to_json()
 
 
 @stage()
 def gate(model: str, build: Json) -> Json:
     """Judge the figures: a failed gate ends the run."""
-    from taxiway.stages.build import Build
     from taxiway.stages.gate import judge
 
-    s = services()
-    return judge(s.spec(model), Build.from_json(build), registry=s.registry, clock=s.clock).to_json()
+    s, spec, of = opened(model, build)
+    return judge(spec, of, registry=s.registry, clock=s.clock).to_json()
 
 
 @stage()
 def register(model: str, build: Json) -> Json:
     """Sign the model and register it as a candidate; returns what the delivery is started with."""
-    from taxiway.stages import register as stages
-    from taxiway.stages.build import Build
+    from taxiway.stages.register import register as sign
 
-    s = services()
-    candidate = stages.register(s.spec(model), Build.from_json(build), registry=s.registry, signer=s.signer)
+    s, spec, of = opened(model, build)
+    candidate = sign(spec, of, registry=s.registry, signer=s.signer)
     return {"run_id": f"candidate-{candidate.version}", "conf": {"version": candidate.version}}
 
 
 @stage(trigger_rule="all_done")
 def close_build(model: str) -> None:
     """Close the build's run; on failure tell the owners."""
-    from taxiway.stages.build import Build
     from taxiway.stages.register import close_build as close
 
     document = get_current_context()["ti"].xcom_pull(task_ids="checkout")
     if document:
-        s = services()
-        close(Build.from_json(document), registry=s.registry, notifier=s.notifier(s.spec(model)))
-
-
-def _repository_tests(model: str, build: Json) -> Any:
-    from taxiway.stages.build import Build
-    from taxiway.stages.repository_tests import RepositoryTests
-
-    s = services()
-    return RepositoryTests(s.spec(model), Build.from_json(build), s.git, s.registry, s.settings.cache, s.clock)
+        s, spec, of = opened(model, document)
+        close(of, registry=s.registry, notifier=s.notifier(spec))
 
 
 def build(spec: ModelSpec) -> DAG:

@@ -20,7 +20,8 @@ from taxiway.adapters.model_signing import generate_keys
 _START_SECONDS = 200.0
 
 # Airflow reads its settings when it is first imported, by whatever test does that.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="taxiway-airflow-"))
+_airflow_home = tempfile.TemporaryDirectory(prefix="taxiway-airflow-", ignore_cleanup_errors=True)
+os.environ.setdefault("AIRFLOW_HOME", _airflow_home.name)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 

@@ -7,111 +7,14 @@ that name (bootstrap passes TAXIWAY_HOME); nothing else is evaluated.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-
-
-def parse_duration(value: object) -> object:
-    """Read `30s`, `10m`, `12h`, `7d` or `2w` as a timedelta; other values are left to pydantic."""
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    raise ValueError("a duration is a number and a unit, such as 30s, 10m, 12h, 7d or 2w")
-
-
-def _check_schedule(value: str) -> str:
-    if value.startswith("@") or len(value.split()) == 5:
-        return value
-    raise ValueError("a schedule is a cron expression of five fields, or @hourly, @daily, @weekly, @monthly")
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Schedule = Annotated[str, AfterValidator(_check_schedule)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-MetricName = Literal["roc_auc", "pr_auc", "accuracy", "brier", "log_loss", "f1_macro", "rmse", "mae", "r2"]
-
-
-class Section(BaseModel):
-    """A part of the spec: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Repository(Section):
-    """Where the model's code lives."""
-
-    url: str = Field(min_length=1, description="Git URL of the model repository")
-    branch: str = Field("main", min_length=1, description="the branch whose pushes are built")
-    poll: Duration = Field(timedelta(seconds=30), description="how often the watcher looks for pushes")
-
-
-class Task(Section):
-    """What is predicted, and which columns say what."""
-
-    kind: Literal["binary", "multiclass", "regression"] = Field(
-        description="what the model answers: a score, a class, or a number"
-    )
-    label: str = Field(description="column with the truth, known later")
-    key: str = Field(description="column that identifies a row; late labels are joined by it")
-    timestamp: str = Field(description="column with the time of a row (data time)")
-    label_delay: Duration = Field(timedelta(0), description="how long after its timestamp a row's label is known")
-
-
-class DataChecks(Section):
-    """Checks of every training and holdout window."""
-
-    min_rows: int = Field(1, ge=1, description="fewest rows of the training window")
-    max_missing: dict[str, Share] = Field(default_factory=dict, description="column -> largest share of missing values")
-    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict, description="column -> [lowest, highest]")
-
-
-class Data(Section):
-    """Where the rows come from and how they are split by time."""
-
-    uri: str = Field(min_length=1, description="Parquet dataset, partitioned by time")
-    features: tuple[str, ...] = Field(min_length=1, description="columns that the model may see")
-    train_window: Literal["all"] | Duration = Field("all", description="how far back training looks from the holdout")
-    holdout_window: Duration = Field(timedelta(days=14), description="the newest labelled data, never trained on")
-    checks: DataChecks = DataChecks()
-
-
-class MetricGate(Section):
-    """One metric: an absolute limit, and how much worse than the champion is still acceptable."""
-
-    min: float | None = Field(None, description="the metric may not be below this")
-    max: float | None = Field(None, description="the metric may not be above this")
-    margin: float | None = Field(
-        None, ge=0, description="how much worse than the champion is still acceptable; none: no comparison"
-    )
-
-
-class SliceGate(Section):
-    """The metric's minimum in each group of rows that is large enough."""
-
-    by: tuple[str, ...] = Field(min_length=1, description="columns; each of their values is one group")
-    metric: MetricName = Field(description="the metric that is judged in each group")
-    min: float = Field(description="the metric may not be below this in any judged group")
-    min_rows: int = Field(300, ge=1, description="smaller groups are listed, not judged")
-
-
-class Gates(Section):
-    """What a candidate has to prove before it is registered."""
-
-    metrics: dict[MetricName, MetricGate] = Field(min_length=1)
-    slices: SliceGate | None = None
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="confidence of each one-sided bound of the difference to the champion"
-    )
-    latency_p99_ms: float = Field(200, gt=0, description="slowest acceptable 99th percentile of single-row predictions")
-    size_mb: float = Field(500, gt=0, description="largest acceptable size of the packaged model")
+from taxiway.spec_ci import Behaviour, Build, Data, Gates, Limits, Package, Repository, Task, Tests
+from taxiway.spec_values import SUITED_METRICS, Duration, MetricName, Name, Schedule, Section, Share
 
 
 class Uat(Section):
@@ -221,22 +124,6 @@ class Retraining(Section):
     min_new_labels: int = Field(1000, ge=0, description="fewest labelled rows that the newest model has not seen")
 
 
-class Limits(Section):
-    """What one command of the model repository may use, all its processes together."""
-
-    build: Duration = Field(timedelta(minutes=15), description="longest build of the environment")
-    test: Duration = Field(timedelta(minutes=10), description="longest run of unit or integration tests")
-    train: Duration = Field(timedelta(hours=1), description="longest training")
-    predict: Duration = Field(timedelta(minutes=10), description="longest prediction of a holdout")
-    cpu: Duration = Field(timedelta(hours=4), description="most CPU time of a command, over all its processes")
-    memory_mb: int = Field(
-        4096, ge=256, description="most memory of a command, and largest address space of each of its processes"
-    )
-    processes: int = Field(256, ge=1, description="most processes that a command may have at a time")
-    disk_mb: int = Field(10240, ge=16, description="most disk space that the files of a command may take")
-    log_kb: int = Field(1024, ge=1, description="how much of the end of the output is kept")
-
-
 class Notify(Section):
     """One channel that hears about this model."""
 
@@ -266,7 +153,11 @@ class ModelSpec(Section):
     repository: Repository
     task: Task
     data: Data
+    build: Build = Build()
+    tests: Tests = Tests()
     params: dict[str, bool | int | float | str] = Field(default_factory=dict, description="handed to `train`")
+    behaviour: Behaviour = Behaviour()
+    package: Package = Package()
     gates: Gates
     uat: Uat
     approval: Approval
@@ -285,9 +176,36 @@ class ModelSpec(Section):
 
     @model_validator(mode="after")
     def _named_columns_are_features(self) -> ModelSpec:
-        slices = self.gates.slices.by if self.gates.slices else ()
-        named = {"data.checks": (*self.data.checks.max_missing, *self.data.checks.ranges), "gates.slices.by": slices}
-        for key, columns in named.items():
+        for key, columns in self._named_columns():
             if unknown := sorted(set(columns) - set(self.data.features)):
                 raise ValueError(f"{key} names {', '.join(unknown)}, which data.features does not have")
         return self
+
+    @model_validator(mode="after")
+    def _metrics_suit_the_task(self) -> ModelSpec:
+        suited = SUITED_METRICS[self.task.kind]
+        for key, metric in self._named_metrics():
+            if metric not in suited:
+                known = ", ".join(suited)
+                raise ValueError(f"{key} names {metric}, which suits no {self.task.kind} task; choose from {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _direction_has_one_number(self) -> ModelSpec:
+        if self.task.kind == "multiclass" and self.behaviour.direction:
+            raise ValueError("behaviour.direction needs one number per row, which a multiclass model does not answer")
+        return self
+
+    def _named_columns(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        checks, behaviour = self.data.checks, self.behaviour
+        yield "data.checks", (*checks.max_missing, *checks.ranges, *checks.max_new_categories)
+        yield "behaviour.invariance", tuple(test.column for test in behaviour.invariance)
+        yield "behaviour.direction", tuple(test.column for test in behaviour.direction)
+        yield "gates.slices.by", self.gates.slices.by if self.gates.slices else ()
+
+    def _named_metrics(self) -> Iterator[tuple[str, MetricName]]:
+        for metric in self.gates.metrics:
+            yield "gates.metrics", metric
+        if self.gates.slices:
+            yield "gates.slices.metric", self.gates.slices.metric
+        yield "monitoring.performance.metric", self.monitoring.performance.metric

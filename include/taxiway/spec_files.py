@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from taxiway.errors import SpecError
-from taxiway.spec import ModelSpec, Section
+from taxiway.spec import ModelSpec
+from taxiway.spec_values import Section
 
 DEFAULTS = "_defaults.yaml"
 _CORRECT = "correct the file, then run `taxiway validate`."

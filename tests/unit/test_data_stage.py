@@ -40,7 +40,9 @@ def flights(days: int = 60) -> pd.DataFrame:
 def build_of(registry: FakeRegistry, data_end: str | None = END.isoformat()) -> Build:
     """Return a build as the checkout stage opens it."""
     run_id = registry.open_build("flight_delays", "commit-1", {})
-    return Build("flight_delays", "commit-1", run_id, "1" * 40, "ds", "sha256:lock", "manual", "ds", data_end)
+    return Build(
+        "flight_delays", "commit-1", run_id, "1" * 40, "ds", "sha256:src", "sha256:lock", "manual", "ds", data_end
+    )
 
 
 def snapshot(frame: pd.DataFrame | None, registry: FakeRegistry, spec: ModelSpec, build: Build) -> Any:

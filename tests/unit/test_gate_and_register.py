@@ -54,7 +54,9 @@ def evaluated(registry: FakeRegistry, tmp_path: Path, measured: dict[str, Any], 
     at = CLOCK.now()
     record(registry, run_id, Evidence("snapshot", Verdict.PASSED, at, (), subject, {"data_end": "2013-04-01"}))
     record(registry, run_id, Evidence("evaluation", Verdict.PASSED, at, (), subject, measured))
-    return Build(MODEL, name, run_id, "1" * 40, "ds@example.com", "sha256:lock", "commit", "ds@example.com")
+    return Build(
+        MODEL, name, run_id, "1" * 40, "ds@example.com", "sha256:src", "sha256:lock", "commit", "ds@example.com"
+    )
 
 
 def test_a_first_model_is_judged_by_its_limits_alone(tmp_path: Path) -> None:

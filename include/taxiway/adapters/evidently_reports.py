@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from taxiway.errors import DataError, TransientError
 from taxiway.ports import ReportColumns
 from taxiway.stages.sandbox import CommandLimits, Outcome, run
+from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +35,8 @@ class EvidentlyReports:
         Columns without any value are left out and named in the JSON under `without_values`. Raises DataError with the
         end of Evidently's message when these rows cannot be compared, TransientError when a limit stopped it.
         """
-        with tempfile.TemporaryDirectory(prefix="taxiway-evidently-") as directory:
-            workspace = Path(directory)
-            before, now = workspace / "reference.parquet", workspace / "current.parquet"
+        with workspace("evidently") as directory:
+            before, now = directory / "reference.parquet", directory / "current.parquet"
             job = {
                 "reference": str(before),
                 "current": str(now),
@@ -55,10 +54,10 @@ class EvidentlyReports:
             _require(used, reference=reference, current=current)
             reference[used].to_parquet(before, index=False)
             current[used].to_parquet(now, index=False)
-            (workspace / "job.json").write_text(json.dumps(job), encoding="utf-8")
+            (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
             outcome = run(
-                [sys.executable, "-W", "ignore", "-m", "taxiway.adapters.evidently_worker", workspace / "job.json"],
-                cwd=workspace,
+                [sys.executable, "-W", "ignore", "-m", "taxiway.adapters.evidently_worker", directory / "job.json"],
+                cwd=directory,
                 limits=self._limits,
                 extra_env={"DO_NOT_TRACK": "1", "PYTHONPATH": str(_PACKAGES)},
                 confined=False,

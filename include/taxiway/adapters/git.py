@@ -20,6 +20,7 @@ from pathlib import Path
 from taxiway.domain.values import Commit
 from taxiway.errors import ContractError, GitUnavailable, RepositoryError
 from taxiway.stages.sandbox import network_environment
+from taxiway.stages.workspaces import workspace
 
 _SHA = re.compile(r"[0-9a-f]{40}")
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
@@ -96,8 +97,8 @@ class Git:
         """Give a temporary bare repository whose FETCH_HEAD is exactly that commit, without its history."""
         if not _SHA.fullmatch(sha):
             raise RepositoryError(f"{sha!r} is no full SHA", where=_shown(url), next_step="resolve the ref first.")
-        with tempfile.TemporaryDirectory(prefix="taxiway-git-") as scratch:
-            repository = Path(scratch) / "repository.git"
+        with workspace("git") as scratch:
+            repository = scratch / "repository.git"
             self._run("init", "--quiet", "--bare", "--template=", str(repository))
             self._remote(
                 url,

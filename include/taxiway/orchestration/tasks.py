@@ -25,10 +25,11 @@ RETRIES: dict[str, Any] = {
 }
 
 
-def stage(**task_arguments: Any) -> Callable[[Callable[P, R]], Any]:
+def stage(make: Any = task, **task_arguments: Any) -> Callable[[Callable[P, R]], Any]:
     """Turn a function into a task: a PermanentError fails it at once, everything else is retried with backoff.
 
-    A failed test, gate or data check is a PermanentError: the thing is bad, so a retry could only hide it.
+    A failed test, gate or data check is a PermanentError: the thing is bad, so a retry could only hide it. `make` is
+    the decorator of Airflow that makes the task.
     """
 
     def decorate(function: Callable[P, R]) -> Any:
@@ -40,6 +41,6 @@ def stage(**task_arguments: Any) -> Callable[[Callable[P, R]], Any]:
                 logger.debug("cause", exc_info=error)
                 raise AirflowFailException(f"{type(error).__name__}: {error}") from None
 
-        return task(**{**RETRIES, "multiple_outputs": False, **task_arguments})(body)
+        return make(**{**RETRIES, "multiple_outputs": False, **task_arguments})(body)
 
     return decorate

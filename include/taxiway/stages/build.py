@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from taxiway.domain.evidence import Evidence, Json, Verdict
 from taxiway.ports import Clock, GitHost, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.checkout import Checkout, ensure_checkout
-from taxiway.stages.digests import file_digest
+from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.environments import ModelEnvironment, ensure_environment
 from taxiway.stages.evidence_store import record
 from taxiway.stages.sandbox import CommandLimits
@@ -22,7 +21,8 @@ from taxiway.stages.sandbox import CommandLimits
 class Build:
     """What every stage of one CI run refers to; small enough to travel between tasks as JSON.
 
-    `run_id` is the MLflow run that collects files and evidence. `data_end` is ISO 8601, or None for the newest data.
+    `run_id` is the MLflow run that collects files and evidence. `source_digest` is that of the commit's files which
+    a build reads. `data_end` is ISO 8601, or None for the newest data.
     """
 
     model: str
@@ -30,6 +30,7 @@ class Build:
     run_id: str
     sha: str
     author: str
+    source_digest: str
     lock_digest: str
     reason: str
     requested_by: str
@@ -84,6 +85,7 @@ def open_build(spec: ModelSpec, request: Request, *, git: GitHost, registry: Reg
         run_id=run_id,
         sha=sha,
         author=checkout.commit.author,
+        source_digest=directory_digest(checkout.path, leave_out=spec.repository.ignore),
         lock_digest=lock_digest,
         reason=request.reason,
         requested_by=request.requested_by or checkout.commit.author,
@@ -118,12 +120,6 @@ def stored_environment(
     lock = workspace / "requirements.txt"
     registry.get_file(run_id, "taxiway/requirements.txt", lock)
     return ensure_environment(lock, cache, timeout=spec.limits.build)
-
-
-def build_key(build: Build, data_digest: str, params: Mapping[str, object]) -> str:
-    """Return what makes two builds the same: commit, data, lock and params."""
-    parts = [build.model, build.sha, data_digest, build.lock_digest, repr(sorted(params.items()))]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def limits_for(spec: ModelSpec, command: str) -> CommandLimits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from taxiway.errors import DeliveryStopped, IntegrityError
 from taxiway.ports import Registry, Verifier
 from taxiway.spec import ModelSpec
 from taxiway.stages.digests import directory_digest
+from taxiway.stages.workspaces import workspace
 
 SIGNATURE = "taxiway/model.sig"
 DIGEST, LOCK, STATE, APPROVAL = "taxiway.digest", "taxiway.lock", "taxiway.state", "taxiway.approval"
@@ -71,8 +71,8 @@ def fetch_verified(candidate: Candidate, directory: Path, *, registry: Registry,
 
 def verify(candidate: Candidate, *, registry: Registry, verifier: Verifier) -> None:
     """Check digest and signature of the stored model; raises IntegrityError."""
-    with tempfile.TemporaryDirectory(prefix="taxiway-verify-") as directory:
-        fetch_verified(candidate, Path(directory), registry=registry, verifier=verifier)
+    with workspace("verify") as directory:
+        fetch_verified(candidate, directory, registry=registry, verifier=verifier)
 
 
 def refuse_closed(candidate: Candidate) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
@@ -16,6 +14,7 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import evidence_of, record
+from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,15 +62,15 @@ def snapshot_data(spec: ModelSpec, build: Build, *, data: DataSource, registry: 
     windows = split(spec, data_end)
     columns = [spec.task.key, spec.task.timestamp, *spec.data.features, spec.task.label]
     figures: dict[str, Json] = {"data_end": data_end.isoformat()}
-    with tempfile.TemporaryDirectory(prefix="taxiway-data-") as directory:
+    with workspace("data") as directory:
         for name, window in (("training", windows.training), ("holdout", windows.holdout)):
             frame = data.read(window, columns).dropna(subset=[spec.task.label])
             if frame.empty:
                 raise _no_rows(spec, name, window, data)
-            frame.to_parquet(Path(directory) / f"{name}.parquet", index=False)
+            frame.to_parquet(directory / f"{name}.parquet", index=False)
             figures[name] = _describe(frame, spec)
-        registry.put_directory(build.run_id, "taxiway/data", Path(directory))
-        subject = {"commit": build.sha, "data": directory_digest(Path(directory))}
+        registry.put_directory(build.run_id, "taxiway/data", directory)
+        subject = {"commit": build.sha, "data": directory_digest(directory)}
     return record(registry, build.run_id, Evidence("snapshot", Verdict.PASSED, clock.now(), (), subject, figures))
 
 
@@ -94,8 +93,8 @@ def stored_frame(registry: Registry, run_id: str, path: str) -> pd.DataFrame:
     """Return a Parquet file of the run as a frame."""
     import pandas as pd
 
-    with tempfile.TemporaryDirectory(prefix="taxiway-data-") as directory:
-        file = Path(directory) / "frame.parquet"
+    with workspace("data") as directory:
+        file = directory / "frame.parquet"
         registry.get_file(run_id, path, file)
         return pd.read_parquet(file)
 

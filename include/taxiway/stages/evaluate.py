@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from taxiway.stages.data import HOLDOUT, stored_frame
 from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.golden import GOLDEN
 from taxiway.stages.predict import Predictions, predict
+from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,19 +62,19 @@ class Evaluation:
         return record(self.registry, self.build.run_id, evidence)
 
     def _predict_candidate(self, holdout: pd.DataFrame) -> Predictions:
-        with tempfile.TemporaryDirectory(prefix="taxiway-evaluate-") as directory:
-            model = Path(directory) / "model"
+        with workspace("evaluate") as directory:
+            model = directory / "model"
             self.registry.get_directory(self.build.run_id, "model", model)
             environment = stored_environment(
-                self.spec, self.build.run_id, registry=self.registry, cache=self.cache, workspace=Path(directory)
+                self.spec, self.build.run_id, registry=self.registry, cache=self.cache, workspace=directory
             )
             return predict(self.spec, model, environment, holdout, where=self.build.where)
 
     def _predict_champion(self, champion: Candidate, holdout: pd.DataFrame) -> Predictions:
-        with tempfile.TemporaryDirectory(prefix="taxiway-champion-") as directory:
-            model = fetch_verified(champion, Path(directory), registry=self.registry, verifier=self.verifier)
+        with workspace("champion") as directory:
+            model = fetch_verified(champion, directory, registry=self.registry, verifier=self.verifier)
             environment = stored_environment(
-                self.spec, champion.run_id, registry=self.registry, cache=self.cache, workspace=Path(directory)
+                self.spec, champion.run_id, registry=self.registry, cache=self.cache, workspace=directory
             )
             return predict(self.spec, model, environment, holdout, where=where(champion))
 
@@ -87,8 +87,8 @@ class Evaluation:
             "predictions": values[-len(golden) :],
         }
         self.registry.put_json(self.build.run_id, GOLDEN, document)
-        with tempfile.TemporaryDirectory(prefix="taxiway-reference-") as directory:
-            path = Path(directory) / "reference.parquet"
+        with workspace("reference") as directory:
+            path = directory / "reference.parquet"
             holdout.assign(prediction=values).to_parquet(path, index=False)
             self.registry.put_file(self.build.run_id, REFERENCE, path)
 

@@ -12,7 +12,8 @@ from taxiway.domain.gates import judge as judge_measured
 from taxiway.domain.statistics import Interval
 from taxiway.errors import GateFailed
 from taxiway.ports import Clock, Registry
-from taxiway.spec import Gates, ModelSpec
+from taxiway.spec import ModelSpec
+from taxiway.spec_ci import Gates
 from taxiway.stages.build import Build
 from taxiway.stages.evidence_store import evidence_of, record
 
@@ -45,7 +46,7 @@ def policy(gates: Gates) -> GatePolicy:
         confidence=gates.confidence,
         latency_p99_ms=gates.latency_p99_ms,
         size_mb=gates.size_mb,
-        slices=SlicePolicy(slices.by, slices.metric, slices.min_rows, slices.min) if slices else None,
+        slices=SlicePolicy(slices.by, slices.metric, slices.min_rows, slices.min, slices.max) if slices else None,
     )
 
 

@@ -8,11 +8,9 @@ report are files of the champion's run below `taxiway/monitoring/<window>/`, and
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
@@ -32,6 +30,7 @@ from taxiway.stages.monitored_rows import (
     typed,
 )
 from taxiway.stages.window_figures import MonitoredRows, measure
+from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,8 +165,8 @@ def report(spec: ModelSpec, collected: Collected, *, registry: Registry, reports
     current = stored_frame(registry, collected.run_id, f"{collected.folder}/current.parquet")
     columns = columns_of(spec, reference, label=spec.task.label if spec.task.label in current else None)
     before = report_rows(typed(reference, columns), columns, limit=spec.monitoring.report_rows)
-    with tempfile.TemporaryDirectory(prefix="taxiway-report-") as directory:
-        html, document = Path(directory) / "report.html", Path(directory) / "report.json"
+    with workspace("report") as directory:
+        html, document = directory / "report.html", directory / "report.json"
         reports.write(before, current, columns=columns, html=html, document=document)
         registry.put_file(collected.run_id, f"{collected.folder}/report.json", document)
         registry.put_file(collected.run_id, collected.report, html)
@@ -217,8 +216,8 @@ def _store_sample(
     labels = rows[spec.task.label]
     usable = labels.notna().mean() >= _LABELLED_ENOUGH and labels.nunique() > 1
     columns = replace(columns, label=columns.label if usable else None)
-    with tempfile.TemporaryDirectory(prefix="taxiway-sample-") as directory:
-        path = Path(directory) / "current.parquet"
+    with workspace("sample") as directory:
+        path = directory / "current.parquet"
         report_rows(rows, columns, limit=spec.monitoring.report_rows).to_parquet(path, index=False)
         registry.put_file(collected.run_id, f"{collected.folder}/current.parquet", path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.build import limits_for
 from taxiway.stages.environments import ModelEnvironment
 from taxiway.stages.sandbox import SCRIPTS, is_plain, run
+from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,16 +33,15 @@ def predict(
     spec: ModelSpec, model: Path, environment: ModelEnvironment, frame: pd.DataFrame, *, where: str
 ) -> Predictions:
     """Predict the features of the frame; raises ContractError when the model does not answer each row."""
-    with tempfile.TemporaryDirectory(prefix="taxiway-predict-") as directory:
-        workspace = Path(directory)
+    with workspace("predict") as directory:
         features, answers, report = (
-            workspace / name for name in ("features.parquet", "answers.parquet", "report.json")
+            directory / name for name in ("features.parquet", "answers.parquet", "report.json")
         )
         frame[list(spec.data.features)].to_parquet(features, index=False)
         command: list[str | Path] = [environment.python, SCRIPTS / "predict.py", "--model", model]
         command += ["--frame", features, "--out", answers, "--report", report]
-        outcome = run(command, cwd=workspace, limits=limits_for(spec, "predict"), reads=(model,))
-        if not (outcome.succeeded and is_plain(workspace) and answers.exists() and report.exists()):
+        outcome = run(command, cwd=directory, limits=limits_for(spec, "predict"), reads=(model,))
+        if not (outcome.succeeded and is_plain(directory) and answers.exists() and report.exists()):
             ending = outcome.limit or " | ".join(outcome.output.strip().splitlines()[-3:])
             raise ContractError(
                 f"the model does not predict the holdout: {ending}",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from taxiway.domain.evidence import Verdict
 from taxiway.domain.values import Candidate, Notification
 from taxiway.errors import IntegrityError
 from taxiway.ports import Notifier, Registry, Signer
 from taxiway.spec import ModelSpec
-from taxiway.stages.build import Build, build_key
+from taxiway.stages.build import Build
 from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, SIGNATURE, STATE, VERDICT, State
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import evidence_of
+from taxiway.stages.known_builds import BUILD, DATA, RECIPE, build_key, recipe
+from taxiway.stages.workspaces import workspace
 
-BUILD, RUN = "taxiway.build", "taxiway.run"
+RUN = "taxiway.run"
 
 
 def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signer) -> Candidate:
@@ -24,12 +23,12 @@ def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signe
     Raises IntegrityError when the stored model is not the one that was trained and evaluated.
     """
     gate = evidence_of(registry, build.run_id, "gate")
-    key = build_key(build, gate.subject["data"], spec.params)
+    key = build_key(spec, build, gate.subject["data"])
     if (existing := registry.find_candidate(spec.model, BUILD, key)) is not None:
         print(f"version {existing.version} is this build already: nothing new to register")  # noqa: T201 (task log)
         return existing
-    with tempfile.TemporaryDirectory(prefix="taxiway-sign-") as directory:
-        model, signature = Path(directory) / "model", Path(directory) / "model.sig"
+    with workspace("sign") as directory:
+        model, signature = directory / "model", directory / "model.sig"
         registry.get_directory(build.run_id, "model", model)
         digest = directory_digest(model)
         if digest != gate.subject["digest"]:
@@ -43,6 +42,7 @@ def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signe
     snapshot = evidence_of(registry, build.run_id, "snapshot")
     tags = {
         BUILD: key,
+        RECIPE: recipe(spec, build),
         RUN: build.run_id,
         DIGEST: digest,
         LOCK: build.lock_digest,
@@ -51,7 +51,7 @@ def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signe
         STATE: State.CANDIDATE.value,
         "taxiway.commit": build.sha,
         "taxiway.author": build.author,
-        "taxiway.data": gate.subject["data"],
+        DATA: gate.subject["data"],
         "taxiway.trained_until": str(snapshot.figures["data_end"]),
         "taxiway.build_reason": build.reason,
     }

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.domain.release import BuildRecord, PromotionRecord, record_digest, release_record
 from taxiway.domain.values import PREVIOUS, Candidate, Notification
@@ -13,6 +10,7 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import APPROVAL, REQUESTED_BY, release_of
 from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.uat import sign_offs
+from taxiway.stages.workspaces import workspace
 
 RECORD = "taxiway/release.signed.json"
 STAGES = (
@@ -39,8 +37,8 @@ def record_release(
     )
     release = release_of(spec, candidate, candidate.tags[APPROVAL])
     signed = signer.sign_statement(release_record(release, _build_record(spec, candidate, evidence), promotion))
-    with tempfile.TemporaryDirectory(prefix="taxiway-release-") as directory:
-        path = Path(directory) / "release.signed.json"
+    with workspace("release") as directory:
+        path = directory / "release.signed.json"
         path.write_text(signed)
         registry.put_file(candidate.run_id, RECORD, path)
     subject = {"version": str(version), "record": record_digest(signed)}

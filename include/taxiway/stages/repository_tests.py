@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from taxiway.stages.checkout import Checkout
 from taxiway.stages.environments import ModelEnvironment
 from taxiway.stages.evidence_store import record
 from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
+from taxiway.stages.workspaces import workspace
 
 _NO_TESTS_COLLECTED = 5
 _DOES_NOT_LOAD = 71  # of sandbox/integration.py
@@ -64,8 +64,8 @@ class RepositoryTests:
 
         Raises TestsFailed, and TrainingError when the model cannot be loaded.
         """
-        with tempfile.TemporaryDirectory(prefix="taxiway-model-") as directory:
-            model = Path(directory) / "model"
+        with workspace("model") as directory:
+            model = directory / "model"
             self.registry.get_directory(self.build.run_id, "model", model)
             return self._pytest("integration_tests", "tests/integration", model)
 
@@ -74,8 +74,8 @@ class RepositoryTests:
         """Yield a copy of the checkout, where the tests may write: later stages read the checkout itself."""
         checkout = checkout_of(self.spec, self.build, self.git, self.cache)
         environment = environment_of(self.spec, self.build, git=self.git, cache=self.cache)
-        with tempfile.TemporaryDirectory(prefix="taxiway-tests-") as directory:
-            copy = Path(directory) / "repository"
+        with workspace("tests") as directory:
+            copy = directory / "repository"
             shutil.copytree(checkout.path, copy, symlinks=True)
             yield replace(checkout, path=copy), environment
 

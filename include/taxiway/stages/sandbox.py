@@ -15,7 +15,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from typing import IO
 import psutil
 
 from taxiway.stages import bubblewrap, process_tree
+from taxiway.stages.workspaces import workspace
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "sandbox"
 
@@ -124,8 +124,8 @@ def run(
     It may read its interpreter's environment and `reads`, and write `cwd` and `writes`. Without `confined` (for
     Taxiway's own code), or where bubblewrap does not work, it sees what this process sees.
     """
-    with tempfile.TemporaryDirectory(prefix="taxiway-home-", ignore_cleanup_errors=True) as directory:
-        home, tmp = Path(directory, "home"), Path(directory, "tmp")
+    with workspace("home") as directory:
+        home, tmp = directory / "home", directory / "tmp"
         home.mkdir()
         tmp.mkdir()
         view = bubblewrap.View(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 from taxiway.domain.evidence import Evidence, Verdict
@@ -15,6 +14,7 @@ from taxiway.stages.data import TRAINING
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
+from taxiway.stages.workspaces import workspace
 
 _MEGABYTE = 1_000_000
 
@@ -26,16 +26,15 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
     """
     checkout = checkout_of(spec, build, git, cache)
     environment = environment_of(spec, build, git=git, cache=cache)
-    with tempfile.TemporaryDirectory(prefix="taxiway-train-") as directory:
-        workspace = Path(directory)
-        frame, params, model = workspace / "training.parquet", workspace / "params.json", workspace / "model"
+    with workspace("train") as directory:
+        frame, params, model = directory / "training.parquet", directory / "params.json", directory / "model"
         registry.get_file(build.run_id, TRAINING, frame)
         params.write_text(json.dumps(spec.params))
         command: list[str | Path] = [environment.python, SCRIPTS / "train.py", "--entry", checkout.entry]
         command += ["--frame", frame, "--params", params, "--model-dir", model]
         outcome = run(
             command,
-            cwd=workspace,
+            cwd=directory,
             limits=limits_for(spec, "train"),
             extra_env={"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1"},
             reads=(checkout.path,),
