@@ -36,19 +36,23 @@ def checkout(model: str) -> Json | None:
     return None if known else build.to_json()
 
 
-@stage()
-def build_environment(model: str, build: Json) -> Json:
-    """Make the environment of the model's lock."""
-    from taxiway.stages.build import build_environment as make
+@stage(task_id="build")
+def build_once(model: str, build: Json) -> Json:
+    """Make the environment of the model's lock and the wheel of its code."""
+    from taxiway.stages.build import BuildTools
+    from taxiway.stages.build import build as make
 
     s, spec, of = opened(model, build)
-    return make(spec, of, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock).to_json()
+    return make(spec, of, BuildTools(s.git, s.registry, s.bill_of_materials, s.settings.cache, s.clock)).to_json()
 
 
 @stage()
 def static_checks(model: str, build: Json) -> Json:
-    """Compile the code and import the train function."""
-    return repository_tests(model, build).static_checks().to_json()
+    """Compile every source file, look up every import, and import every module of the wheel."""
+    from taxiway.stages.static_checks import StaticChecks
+
+    s, spec, of = opened(model, build)
+    return StaticChecks(spec, of, s.git, s.registry, s.settings.cache, s.clock).run().to_json()
 
 
 @stage()
@@ -135,7 +139,7 @@ def build(spec: ModelSpec) -> DAG:
     summary = "Builds, tests, trains and judges a commit; a candidate that passes starts its delivery."
     with DAG(**dag_arguments(spec, "ci", summary), params=ci_params(), max_active_runs=4) as dag:
         opened = checkout(model)
-        environment = build_environment(model, opened)
+        built = build_once(model, opened)
         tested = [unit_tests(model, opened), static_checks(model, opened)]
         snapshot, checked = snapshot_data(model, opened), check_data(model, opened)
         trained = train(model, opened)
@@ -143,7 +147,7 @@ def build(spec: ModelSpec) -> DAG:
         judged = gate(model, opened)
         registered = register(model, opened)
         delivery = start_run("start_delivery", dag_id=f"{model}.delivery", source="register")
-        opened >> environment >> tested
+        opened >> built >> tested
         opened >> snapshot >> checked
         [*tested, checked] >> trained >> [integrated, evaluated] >> judged >> registered >> delivery
         registered >> close_build(model).as_teardown()
