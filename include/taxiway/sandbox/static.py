@@ -145,13 +145,14 @@ class Lookup:
 
 
 def find(name: str, folders: Iterable[Path]) -> list[Path] | None:
-    """Return the folders in which a module's parts are looked for (none when it is a file), or None without it."""
+    """Return the module's file, its package's folder, or all its folders when it is no package; None without any."""
     spaces = []
     for folder in folders:
         if is_package(folder / name):
             return [folder / name]
-        if any((folder / f"{name}{suffix}").is_file() for suffix in all_suffixes()):
-            return []
+        for suffix in all_suffixes():
+            if (folder / f"{name}{suffix}").is_file():
+                return [folder / f"{name}{suffix}"]
         if (folder / name).is_dir():
             spaces.append(folder / name)
     return spaces or None
@@ -164,7 +165,7 @@ def is_package(folder: Path) -> bool:
 
 def is_namespace(places: list[Path]) -> bool:
     """Tell whether what was found is folders only."""
-    return bool(places) and not is_package(places[0])
+    return places[0].is_dir() and not is_package(places[0])
 
 
 def unprovided(tree: ast.Module, name: str, lookup: Lookup, package: tuple[str, ...] | None) -> Iterator[Finding]:

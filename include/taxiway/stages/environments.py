@@ -71,7 +71,8 @@ def _build(lock: Path, directory: Path, uv_cache: Path, timeout: timedelta) -> N
         if done.returncode == 0:
             done = _uv([*sync, "--offline"], uv_cache, deadline)
             if done.returncode != 0 and "hash" not in done.stderr.lower():  # what has a wrong hash keeps it online
-                done = _uv(sync, uv_cache, deadline)
+                stale = "no version of" in done.stderr  # published after uv last read the index
+                done = _uv([*sync, "--refresh"] if stale else sync, uv_cache, deadline)
     except subprocess.TimeoutExpired as error:
         raise BuildError(
             f"building the environment took longer than {timeout.total_seconds():g} s",

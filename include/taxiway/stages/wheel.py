@@ -22,6 +22,7 @@ from taxiway.stages.sandbox import SCRIPTS, CommandLimits, is_plain, run
 DIST = "taxiway/dist"
 
 _MOST_FILES, _MOST_BYTES = 20_000, 1024**3
+_SHOWN_LINES = 6
 _LONGEST_NAME, _LONGEST_PATH = 200, 1000  # bytes: what every file system takes
 _NEXT = "run `uv build --wheel` in the model repository, see what is in dist/, correct it and push again."
 
@@ -52,9 +53,11 @@ def build_wheel(checkout: Checkout, environment: ModelEnvironment, limits: Comma
     command: list[str | Path] = [environment.python, SCRIPTS / "start.py", "exec", "--", uv, "build", "--wheel"]
     command += ["--offline", "--no-build-isolation", "--no-create-gitignore", "--python", environment.python]
     outcome = run([*command, "--out-dir", dist, source], cwd=source, limits=limits, reads=(uv,), writes=(dist,))
+    print(outcome.output)  # noqa: T201 (the packaging's own output belongs into the task's log)
     wheels = list(dist.iterdir()) if outcome.succeeded and is_plain(dist) else []
     if len(wheels) != 1 or wheels[0].suffix != ".whl":
-        ending = outcome.limit or " | ".join(outcome.output.strip().splitlines()[-5:])
+        said = outcome.output.partition("\nhint:")[0].strip().splitlines()  # uv's hints are about indexes
+        ending = outcome.limit or " | ".join(said[-_SHOWN_LINES:])
         raise BuildError(f"the code cannot be built into a wheel: {ending}", where=_place(checkout), next_step=_NEXT)
     return wheels[0]
 
