@@ -143,7 +143,9 @@ def test_what_is_found_in_sources_cannot_be_hidden_by_running_code(workshop: Wor
 @pytest.mark.parametrize(
     "source",
     [
-        "import os.path, json",
+        "import os.path, json, __main__",
+        "x = " + "+".join(["1"] * 1200),
+        "if a: pass\n" + "elif a: pass\n" * 900,
         "import numpy.linalg",
         "from model import rows",
         "from model.rows import anything",

@@ -120,7 +120,7 @@ class Lookup:
         """Look in `own` and in the environment; `known` are names that count as there."""
         self.code = code
         self.folders = [*own, *map(Path, sys.path)]
-        self.known = set(known) | set(sys.stdlib_module_names)
+        self.known = set(known) | set(sys.stdlib_module_names) | {"__main__"}
 
     def provides(self, module: str, names: tuple[str, ...] = ()) -> bool:
         """Tell whether a module can be imported, and so the names out of a folder that is no package."""
@@ -181,17 +181,18 @@ def unprovided(tree: ast.Module, name: str, lookup: Lookup, package: tuple[str, 
 
 def imports_of(tree: ast.AST) -> Iterator[Imported]:
     """Yield the imports that nothing around them makes optional."""
-    for node in ast.iter_child_nodes(tree):
+    waiting = [tree]  # no recursion: code may be nested deeper than this
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             yield from (Imported(node.lineno, 0, alias.name, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names = tuple(alias.name for alias in node.names if alias.name != "*")
             yield Imported(node.lineno, node.level, node.module or "", names)
         elif isinstance(node, ast.Try) and any(names_in(handler.type) & OPTIONAL for handler in node.handlers):
-            for part in (*node.orelse, *node.finalbody):
-                yield from imports_of(ast.Module([part], []))
+            waiting += (*node.orelse, *node.finalbody)
         elif not is_optional(node):
-            yield from imports_of(node)
+            waiting += ast.iter_child_nodes(node)
 
 
 def is_optional(node: ast.AST) -> bool:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from email.message import Message
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import cast
 
 from taxiway.domain.values import Component
-from taxiway.stages.checkout import normalised
 from taxiway.stages.environments import ModelEnvironment
+from taxiway.stages.lock_file import normalised, read_lock
 
 SBOM = "taxiway/sbom.cdx.json"
 
-_PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)[^\n]*?(?:==|@)", re.ASCII)
-_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _LONGEST_LICENCE = 80  # beyond that it is no name but the text itself
 _CLASSIFIER = "License :: "
 
 
 def components_of(environment: ModelEnvironment, lock: Path) -> tuple[Component, ...]:
     """Return the packages that the lock put into the environment, by name; a lock for many systems lists more."""
-    allowed = _hashes(lock.read_text(encoding="utf-8"))
+    allowed = read_lock(lock, lock.name)
     installed = [_component(found, allowed) for found in distributions(path=[str(environment.packages)])]
     return tuple(sorted(installed, key=lambda component: component.name))
 
@@ -30,16 +27,6 @@ def components_of(environment: ModelEnvironment, lock: Path) -> tuple[Component,
 def _component(found: Distribution, allowed: dict[str, tuple[str, ...]]) -> Component:
     name = normalised(found.name)
     return Component(name, found.version, allowed.get(name, ()), _licence(cast("Message", found.metadata)))
-
-
-def _hashes(lock: str) -> dict[str, tuple[str, ...]]:
-    """Return the hashes of each locked package; an entry is one line, or several that end with a backslash."""
-    found: dict[str, tuple[str, ...]] = {}
-    for entry in lock.replace("\\\n", " ").splitlines():
-        if pin := _PIN.match(entry):
-            name = normalised(pin.group(1))
-            found[name] = tuple(sorted({*found.get(name, ()), *_HASH.findall(entry)}))
-    return found
 
 
 def _licence(metadata: Message) -> str | None:

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any
 from taxiway.domain.values import Commit
 from taxiway.errors import ContractError
 from taxiway.ports import GitHost
+from taxiway.stages.lock_file import LOCK, normalised, read_lock
 from taxiway.stages.locks import exclusive
 
-LOCK = "requirements.txt"
 _REQUIRED_PACKAGES = ("mlflow-skinny", "pandas", "pyarrow", "pytest")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
@@ -66,7 +66,7 @@ def _check_contract(files: Path, where: str) -> str:
     lock = files / LOCK
     if not lock.is_file():
         raise ContractError(f"the repository has no {LOCK}: a lock with hashes", where=where, next_step=_NEXT)
-    pinned = re.findall(r"^([A-Za-z0-9._-]+) *(?:==|@)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    pinned = set(read_lock(lock, where))
     missing = _missing(_REQUIRED_PACKAGES, pinned)
     if missing:
         raise ContractError(f"{LOCK} does not pin {', '.join(missing)}", where=where, next_step=_NEXT)
@@ -102,7 +102,7 @@ def _entry(project: Mapping[str, Any], where: str) -> str:
     return entry
 
 
-def _check_build_system(project: Mapping[str, Any], pinned: Sequence[str], where: str) -> None:
+def _check_build_system(project: Mapping[str, Any], pinned: Set[str], where: str) -> None:
     """The code is packaged without a network: by uv itself, or by a backend that the lock installs."""
     section = project.get("build-system")
     section = section if isinstance(section, dict) else {}
@@ -124,11 +124,5 @@ def _check_build_system(project: Mapping[str, Any], pinned: Sequence[str], where
         )
 
 
-def _missing(wanted: Sequence[str], pinned: Sequence[str]) -> list[str]:
-    known = {normalised(name) for name in pinned}
-    return [name for name in wanted if normalised(name) not in known]
-
-
-def normalised(name: str) -> str:
-    """Return the one spelling of a package's name that all others mean."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _missing(wanted: Sequence[str], pinned: Set[str]) -> list[str]:
+    return [name for name in wanted if normalised(name) not in pinned]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import sys
@@ -22,6 +23,7 @@ from taxiway.stages.sandbox import SCRIPTS, CommandLimits, is_plain, run
 DIST = "taxiway/dist"
 
 _MOST_FILES, _MOST_BYTES = 20_000, 1024**3
+_WHEEL = re.compile(r"[\w.!+-]{1,200}\.whl", re.ASCII)
 _SHOWN_LINES = 6
 _LONGEST_NAME, _LONGEST_PATH = 200, 1000  # bytes: what every file system takes
 _NEXT = "run `uv build --wheel` in the model repository, see what is in dist/, correct it and push again."
@@ -55,7 +57,7 @@ def build_wheel(checkout: Checkout, environment: ModelEnvironment, limits: Comma
     outcome = run([*command, "--out-dir", dist, source], cwd=source, limits=limits, reads=(uv,), writes=(dist,))
     print(outcome.output)  # noqa: T201 (the packaging's own output belongs into the task's log)
     wheels = list(dist.iterdir()) if outcome.succeeded and is_plain(dist) else []
-    if len(wheels) != 1 or wheels[0].suffix != ".whl":
+    if len(wheels) != 1 or not _WHEEL.fullmatch(wheels[0].name):
         said = outcome.output.partition("\nhint:")[0].strip().splitlines()  # uv's hints are about indexes
         ending = outcome.limit or " | ".join(said[-_SHOWN_LINES:])
         raise BuildError(f"the code cannot be built into a wheel: {ending}", where=_place(checkout), next_step=_NEXT)
