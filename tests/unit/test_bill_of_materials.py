@@ -69,3 +69,13 @@ def test_a_licence_is_what_the_package_calls_it(tmp_path: Path, metadata: str, l
     (found,) = components(tmp_path, lock_of(write_wheel(tmp_path, "tiny", metadata=metadata)))
 
     assert found.licence == licence
+
+
+def test_another_reader_of_metadata_in_the_process_changes_nothing(tmp_path: Path) -> None:
+    """Libraries of a task bring `importlib_metadata`, which takes over the reading and is stricter."""
+    lock = lock_of(write_wheel(tmp_path, "tiny"))
+    before = components(tmp_path, lock)
+
+    __import__("importlib_metadata")
+
+    assert components(tmp_path, lock) == before

@@ -33,7 +33,7 @@ def _licence(metadata: Message) -> str | None:
     """Return an SPDX expression where the package has one, else what it calls its licence, if that is short."""
     classifiers = [str(item) for item in metadata.get_all("Classifier", []) if str(item).startswith(_CLASSIFIER)]
     named = [item.rpartition(" :: ")[2] for item in classifiers]
-    for text in (metadata["License-Expression"], metadata["License"], *named):
+    for text in (metadata.get("License-Expression"), metadata.get("License"), *named):
         if text and str(text) != "UNKNOWN" and len(str(text)) <= _LONGEST_LICENCE and "\n" not in str(text).strip():
             return str(text).strip()
     return None
