@@ -39,33 +39,36 @@ def checkout(model: str) -> Json | None:
     return None if known else build.to_json()
 
 
-@build_stage
-def build_environment(s: Services, spec: ModelSpec, build: Build) -> Json:
-    """Make the environment of the model's lock."""
-    from taxiway.stages.build import build_environment as make
+@build_stage(task_id="build")
+def build_once(s: Services, spec: ModelSpec, build: Build) -> Json:
+    """Make the environment of the model's lock and the wheel of its code."""
+    from taxiway.stages.build import BuildTools
+    from taxiway.stages.build import build as make
 
-    return make(spec, build, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock).to_json()
+    return make(spec, build, BuildTools(s.git, s.registry, s.bill_of_materials, s.settings.cache, s.clock)).to_json()
 
 
-@build_stage
+@build_stage()
 def static_checks(s: Services, spec: ModelSpec, build: Build) -> Json:
-    """Compile the code and import the train function."""
-    return repository_tests(s, spec, build).static_checks().to_json()
+    """Compile every source file, look up every import, and import every module of the wheel."""
+    from taxiway.stages.static_checks import StaticChecks
+
+    return StaticChecks(spec, build, s.git, s.registry, s.settings.cache, s.clock).run().to_json()
 
 
-@build_stage
+@build_stage()
 def unit_tests(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Run the model repository's unit tests."""
     return repository_tests(s, spec, build).unit_tests().to_json()
 
 
-@build_stage
+@build_stage()
 def integration_tests(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Run the model repository's integration tests against the packaged model, served."""
     return repository_tests(s, spec, build).integration_tests().to_json()
 
 
-@build_stage
+@build_stage()
 def snapshot_data(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Store the training and holdout windows with the build."""
     from taxiway.stages.data import snapshot_data as snapshot
@@ -73,7 +76,7 @@ def snapshot_data(s: Services, spec: ModelSpec, build: Build) -> Json:
     return snapshot(spec, build, data=s.data(spec), registry=s.registry, clock=s.clock).to_json()
 
 
-@build_stage
+@build_stage()
 def check_data(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Check both windows against the rules of the spec."""
     from taxiway.stages.data import check_data as check
@@ -81,7 +84,7 @@ def check_data(s: Services, spec: ModelSpec, build: Build) -> Json:
     return check(spec, build, registry=s.registry, clock=s.clock).to_json()
 
 
-@build_stage
+@build_stage()
 def train(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Train on the training window and store the model."""
     from taxiway.stages.train import train as fit
@@ -89,7 +92,7 @@ def train(s: Services, spec: ModelSpec, build: Build) -> Json:
     return fit(spec, build, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock).to_json()
 
 
-@build_stage
+@build_stage()
 def evaluate(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Measure candidate and champion on the same holdout."""
     from taxiway.stages.evaluate import Evaluation
@@ -97,7 +100,7 @@ def evaluate(s: Services, spec: ModelSpec, build: Build) -> Json:
     return Evaluation(spec, build, s.registry, s.verifier, s.settings.cache, s.clock).run().to_json()
 
 
-@build_stage
+@build_stage()
 def gate(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Judge the figures: a failed gate ends the run."""
     from taxiway.stages.gate import judge
@@ -105,7 +108,7 @@ def gate(s: Services, spec: ModelSpec, build: Build) -> Json:
     return judge(spec, build, registry=s.registry, clock=s.clock).to_json()
 
 
-@build_stage
+@build_stage()
 def register(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Sign the model and register it as a candidate; returns what the delivery is started with."""
     from taxiway.stages.register import register as sign
@@ -130,17 +133,17 @@ def build(spec: ModelSpec) -> DAG:
     model = spec.model
     summary = "Builds, tests, trains and judges a commit; a candidate that passes starts its delivery."
     with DAG(**dag_arguments(spec, "ci", summary), params=ci_params(), max_active_runs=4) as dag:
-        built = checkout(model)
-        environment = build_environment(model, built)
-        tested = [unit_tests(model, built), static_checks(model, built)]
-        snapshot, checked = snapshot_data(model, built), check_data(model, built)
-        trained = train(model, built)
-        integrated, evaluated = integration_tests(model, built), evaluate(model, built)
-        judged = gate(model, built)
-        registered = register(model, built)
+        checked_out = checkout(model)
+        built = build_once(model, checked_out)
+        tested = [unit_tests(model, checked_out), static_checks(model, checked_out)]
+        snapshot, checked = snapshot_data(model, checked_out), check_data(model, checked_out)
+        trained = train(model, checked_out)
+        integrated, evaluated = integration_tests(model, checked_out), evaluate(model, checked_out)
+        judged = gate(model, checked_out)
+        registered = register(model, checked_out)
         delivery = start_run("start_delivery", dag_id=f"{model}.delivery", source="register")
-        built >> environment >> tested
-        built >> snapshot >> checked
+        checked_out >> built >> tested
+        checked_out >> snapshot >> checked
         [*tested, checked] >> trained >> [integrated, evaluated] >> judged >> registered >> delivery
         registered >> close_build(model).as_teardown()
     return dag

@@ -18,6 +18,7 @@ from taxiway.spec_files import SpecSet, load_environments, load_spec, load_specs
 
 if TYPE_CHECKING:
     from taxiway.ports import (
+        BillOfMaterials,
         Clock,
         DataSource,
         GitHost,
@@ -123,6 +124,12 @@ class Services:
         from taxiway.adapters.evidently_reports import EvidentlyReports
 
         return EvidentlyReports()
+
+    @cached_property
+    def bill_of_materials(self) -> BillOfMaterials:
+        from taxiway.adapters.cyclonedx_sbom import CycloneDx
+
+        return CycloneDx()
 
     @cached_property
     def clock(self) -> Clock:

@@ -6,7 +6,7 @@ TaxiwayError
 │   ├── SettingsError         this installation is set up wrongly (port taken, missing key, ...)
 │   ├── RepositoryError       the Git repository or the ref does not exist
 │   ├── ContractError         the model repository breaks its contract (docs/model-repository.md)
-│   ├── BuildError            the model's environment cannot be built from its lock
+│   ├── BuildError            a model's environment or wheel cannot be built, or the audit objects
 │   ├── TestsFailed           the model repository's own tests failed
 │   ├── DataError             the dataset is missing, empty in the window, or fails its checks
 │   ├── TrainingError         training raised, ran into a limit, or wrote no usable model
@@ -21,6 +21,7 @@ TaxiwayError
     ├── TargetUnavailable     a serving target did not answer, or answered with a server error
     ├── OrchestratorUnavailable  Airflow did not answer, or answered with a server error
     ├── GitUnavailable        the Git host did not answer
+    ├── IndexUnavailable      the package index did not answer
     └── NotifierUnavailable   a notification channel did not take a message
 
 An exception holds facts (what, where, what to do next); the CLI and the task logs format them.
@@ -65,7 +66,7 @@ class ContractError(PermanentError):
 
 
 class BuildError(PermanentError):
-    """The model's environment cannot be built from its lock."""
+    """A model's environment or wheel cannot be built, or the audit of its packages objects."""
 
 
 class TestsFailed(PermanentError):
@@ -124,6 +125,10 @@ class OrchestratorUnavailable(TransientError):
 
 class GitUnavailable(TransientError):
     """The Git host did not answer."""
+
+
+class IndexUnavailable(TransientError):
+    """The package index did not answer."""
 
 
 class NotifierUnavailable(TransientError):

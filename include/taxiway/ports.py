@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from taxiway.domain.values import (
         Candidate,
         Commit,
+        Component,
         Notification,
         Prediction,
         Release,
@@ -176,6 +177,13 @@ class ReportColumns(Protocol):
     def drift_threshold(self) -> float: ...
     @property
     def drift_share(self) -> float: ...
+
+
+class BillOfMaterials(Protocol):
+    """The format in which scanners read what an environment consists of."""
+
+    def write(self, components: Sequence[Component], destination: Path, *, name: str, version: str) -> None:
+        """Write the bill of the environment `name` in its `version`; the same components give the same bytes."""
 
 
 class Notifier(Protocol):

@@ -74,6 +74,7 @@ def test_every_ci_stage_runs_before_the_candidate_is_registered(models: Path) ->
     """Nothing is registered before tests, data checks and gate; training waits for tests and data checks."""
     ci = parse().dags["flight_delays.ci"]
 
+    assert {("build", "unit_tests"), ("build", "static_checks")} <= edges(ci)
     assert {"unit_tests", "static_checks", "check_data"} <= ci.get_task("train").upstream_task_ids
     assert {"integration_tests", "evaluate"} <= ci.get_task("gate").upstream_task_ids
     assert ("gate", "register") in edges(ci)

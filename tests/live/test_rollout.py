@@ -35,7 +35,7 @@ BRANCHES: dict[str, Change] = {
     "fails-on-rare-rows": replace(
         "src/tumours/model.py",
         _PREDICT,
-        f'        if (model_input.to_numpy()[:, 0] >= {RARE_FROM}).any():\n'
+        f"        if (model_input.to_numpy()[:, 0] >= {RARE_FROM}).any():\n"
         '            raise ValueError("never seen")\n' + _PREDICT,
     ),
     "shifted": replace("src/tumours/model.py", _PREDICT, _PREDICT.replace("[:, 1]", "[:, 1] ** 0.1")),

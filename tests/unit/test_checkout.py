@@ -16,8 +16,10 @@ from tests.unit.model_versions import example_spec
 
 URL = "https://git.example/model.git"
 LOCK = "mlflow-skinny==3.17.2\npandas==2.3.3\npyarrow==25.0.1\npytest==9.2.0\n"
+ENTRY = '[tool.taxiway]\ntrain = "model.train:train"\n'
+PYPROJECT = '[build-system]\nrequires = ["uv_build>=0.9"]\nbuild-backend = "uv_build"\n' + ENTRY
 GOOD = {
-    "pyproject.toml": '[tool.taxiway]\ntrain = "model.train:train"\n',
+    "pyproject.toml": PYPROJECT,
     "requirements.txt": LOCK,
     "tests/unit/test_model.py": "",
     "tests/integration/test_model.py": "",
@@ -54,9 +56,18 @@ def test_a_checkout_is_made_once(tmp_path: Path) -> None:
         ({"pyproject.toml": None}, "has no pyproject.toml"),
         ({"pyproject.toml": "[project"}, "pyproject.toml cannot be read"),
         ({"pyproject.toml": "[project]\n"}, r"has no \[tool.taxiway\]"),
+        ({"pyproject.toml": "tool = 7\n"}, r"has no \[tool.taxiway\]"),
+        ({"pyproject.toml": ENTRY}, r"has no \[build-system\]"),
+        ({"pyproject.toml": "build-system = 7\n" + ENTRY}, r"has no \[build-system\]"),
+        ({"pyproject.toml": PYPROJECT.replace("uv_build", "hatchling")}, "does not pin hatchling, which"),
         ({"pyproject.toml": "[tool.taxiway]\ntrain = 'train'\n"}, "must look like 'package.module:function'"),
         ({"requirements.txt": None}, "no requirements.txt"),
         ({"requirements.txt": "pandas==2.3.3\n"}, "does not pin mlflow-skinny, pyarrow, pytest"),
+        ({"requirements.txt": LOCK + "-r ../../secrets.json\n"}, "pins no package: '-r ../../secrets.json'"),
+        ({"requirements.txt": LOCK + "--extra-index-url=https://elsewhere.example\n"}, "pins no package: '--extra"),
+        ({"requirements.txt": LOCK + "own @ file:///etc/passwd\n"}, "pins no package: 'own @ file:"),
+        ({"requirements.txt": LOCK + "-e .\n"}, "pins no package: '-e .'"),
+        ({"requirements.txt": LOCK + "torch>=2\n"}, "pins no package: 'torch>=2'"),
         ({"tests/unit/test_model.py": None}, "has no tests/unit"),
         ({"tests/integration/test_model.py": None}, "has no tests/integration"),
     ],
@@ -68,6 +79,17 @@ def test_a_broken_promise_is_named(tmp_path: Path, change: dict[str, str | None]
     with pytest.raises(ContractError, match=message) as raised:
         checkout(files, tmp_path)
     assert URL in raised.value.where
+
+
+@pytest.mark.parametrize(
+    "requires", ['"Hatch_Ling>=1.27"', '"hatchling [extra] ~= 1.0", "tomli; python_version < \'3.11\'"', ""]
+)
+def test_a_build_backend_may_be_locked(tmp_path: Path, requires: str) -> None:
+    """Any backend will do whose packages the lock pins; what other Pythons need is not asked for."""
+    pyproject = PYPROJECT.replace('"uv_build>=0.9"', requires).replace('"uv_build"', '"hatchling.build"')
+    lock = LOCK + "hatchling==1.27.0\nhatch-ling==1.0\n"
+
+    assert checkout({**GOOD, "pyproject.toml": pyproject, "requirements.txt": lock}, tmp_path).entry
 
 
 def test_an_unknown_commit_leaves_nothing_behind(tmp_path: Path) -> None:

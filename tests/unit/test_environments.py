@@ -5,18 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
-from taxiway.errors import BuildError
+from taxiway.errors import BuildError, IndexUnavailable
 from taxiway.stages.digests import file_digest
 from taxiway.stages.environments import ModelEnvironment, ensure_environment
+from tests.unit.tiny_repositories import lock_of, write_wheel
 
 LONG = timedelta(minutes=2)
 
@@ -61,6 +68,42 @@ def lock(directory: Path, package: Path) -> Path:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     return lock(tmp_path, wheel(tmp_path, "ANSWER = 42\n"))
+
+
+class Index(SimpleHTTPRequestHandler):
+    """A package index: the files of a folder, which says that its pages stay as they are for a day."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=86400")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def index(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve the folder as uv's only index for the block; afterwards it does not answer any more."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Index, directory=directory)) as server:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def published(directory: Path, version: str) -> str:
+    """Put a version of the package on the index and return the lock that pins it."""
+    page = directory / "tiny-model-lib"
+    page.mkdir(parents=True, exist_ok=True)
+    locked = lock_of(write_wheel(page, "tiny-model-lib", version, code="ANSWER = 42\n"))
+    links = [f'<a href="{path.name}">{path.name}</a>' for path in page.glob("*.whl")]
+    (page / "index.html").write_text(f"<html><body>{''.join(links)}</body></html>")
+    return locked
 
 
 def answer(environment: ModelEnvironment) -> str:
@@ -114,6 +157,7 @@ def test_concurrent_callers_share_one_build(good: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: ensure_environment(good, tmp_path / "cache", timeout=LONG), range(3)))
     assert len(set(found)) == 1
+    assert sorted(environment.reused for environment in found) == [False, True, True]
     assert answer(found[0]).startswith("42")
 
 
@@ -149,3 +193,38 @@ def test_a_failed_build_is_tried_again(tmp_path: Path) -> None:
         ensure_environment(path, tmp_path / "cache", timeout=timedelta(0))
     assert "limits.build" in failure.value.next_step
     assert answer(ensure_environment(path, tmp_path / "cache", timeout=LONG)).startswith("42")
+
+
+def test_a_second_environment_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that was removed is made again from uv's cache while the index does not answer."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(published(tmp_path / "index", "1.0"))
+    with index(tmp_path / "index", monkeypatch):
+        first = ensure_environment(path, tmp_path / "cache", timeout=LONG)
+    shutil.rmtree(first.python.parents[1])
+
+    again = ensure_environment(path, tmp_path / "cache", timeout=LONG)
+
+    assert (again, again.reused) == (first, False)
+    assert answer(again).startswith("42")
+
+
+def test_what_the_cache_has_not_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that was published after uv last looked at the index is found all the same."""
+    path = tmp_path / "requirements.txt"
+    with index(tmp_path / "index", monkeypatch):
+        for version in ("1.0", "2.0"):
+            path.write_text(published(tmp_path / "index", version))
+
+            assert answer(ensure_environment(path, tmp_path / "cache", timeout=LONG)).startswith("42")
+
+
+def test_an_index_that_does_not_answer_is_worth_another_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Infrastructure that is away is no fault of the lock: the error is one that is retried."""
+    path = tmp_path / "requirements.txt"
+    path.write_text(published(tmp_path / "index", "1.0"))
+    with index(tmp_path / "index", monkeypatch):
+        pass
+
+    with pytest.raises(IndexUnavailable, match="did not answer"):
+        ensure_environment(path, tmp_path / "cache", timeout=LONG)

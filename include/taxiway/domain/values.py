@@ -24,6 +24,16 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Component:
+    """One package of a model's environment: `hashes` are the SHA-256 (hex) of the files that its lock allows."""
+
+    name: str
+    version: str
+    hashes: tuple[str, ...] = ()
+    licence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A registered model version: what MLflow knows about it.
 

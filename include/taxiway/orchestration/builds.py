@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 Body = Callable[[Services, "ModelSpec", "Build"], Any]
 
 
-def build_stage(function: Body) -> Any:
-    """Turn a function of (services, spec, build) into a task of (model, build as JSON).
+def build_stage(task_id: str = "") -> Callable[[Body], Any]:
+    """Turn a function of (services, spec, build) into a task of (model, build as JSON), named for the function.
 
     Why a build was refused is kept with the build before the task fails.
     """
 
+    def decorate(function: Body) -> Any:
+        name = task_id or function.__name__
+        return stage(task_id=name)(_keeping_failures(function, name))
+
+    return decorate
+
+
+def _keeping_failures(function: Body, name: str) -> Callable[..., Any]:
     def body(model: str, build: Mapping[str, Any]) -> Any:
         from taxiway.stages.failures import record_failure
 
@@ -30,12 +38,12 @@ def build_stage(function: Body) -> Any:
         try:
             return function(s, spec, of)
         except PermanentError as error:
-            record_failure(s.registry, of.run_id, function.__name__, error, s.clock)
+            record_failure(s.registry, of.run_id, name, error, s.clock)
             raise
 
     # Not functools.wraps: Airflow would take the arguments of the function for those of the task.
     body.__name__, body.__doc__ = function.__name__, function.__doc__
-    return stage()(body)
+    return body
 
 
 def opened(model: str, build: Mapping[str, Any]) -> tuple[Services, ModelSpec, Build]:

@@ -1,22 +1,27 @@
-"""Build: one CI run for (commit, data snapshot, environment lock), and the environment it runs in."""
+"""Build: one CI run for (commit, data snapshot, environment lock); its environment, and its code as a wheel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
-from taxiway.errors import PermanentError
-from taxiway.ports import Clock, GitHost, Registry
+from taxiway.errors import BuildError, ContractError, NotFoundError, PermanentError
+from taxiway.ports import BillOfMaterials, Clock, GitHost, Registry
 from taxiway.spec import ModelSpec
+from taxiway.stages.audit import FAILED, STOPPED, Audit, audit
+from taxiway.stages.bill_of_materials import SBOM, components_of
 from taxiway.stages.checkout import Checkout, ensure_checkout
 from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.environments import ModelEnvironment, ensure_environment
-from taxiway.stages.evidence_store import record
+from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.failures import record_failure
 from taxiway.stages.sandbox import CommandLimits
+from taxiway.stages.wheel import DIST, build_wheel, check_entry, unpack
+from taxiway.stages.workspaces import workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +121,79 @@ def environment_of(spec: ModelSpec, build: Build, *, git: GitHost, cache: Path) 
     return ensure_environment(checkout.lock, cache, timeout=spec.limits.build)
 
 
-def build_environment(
-    spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock
-) -> Evidence:
-    """Make the environment and record that the lock can be installed; raises BuildError."""
-    environment = environment_of(spec, build, git=git, cache=cache)
-    subject = {"commit": build.sha, "lock": environment.digest}
-    return record(registry, build.run_id, Evidence("build", Verdict.PASSED, clock.now(), subject=subject))
+@dataclass(frozen=True, slots=True)
+class BuildTools:
+    """What the build stage works with."""
+
+    git: GitHost
+    registry: Registry
+    bill_of_materials: BillOfMaterials
+    cache: Path
+    clock: Clock
+
+
+def build(spec: ModelSpec, of: Build, tools: BuildTools) -> Evidence:
+    """Make the environment and its bill of materials, audit them, and build the wheel: that is done only once.
+
+    Raises BuildError or ContractError, which the evidence records too, and IndexUnavailable.
+    """
+    subject = {"commit": of.sha, "lock": of.lock_digest}
+    figures: dict[str, Json] = {}
+    started = tools.clock.now()
+    try:
+        with workspace("build") as directory:
+            for done in _steps(spec, of, tools, directory):
+                figures |= done
+    except (BuildError, ContractError) as error:
+        verdict = Verdict.ERROR if figures.get("audit") == STOPPED else Verdict.FAILED
+        record(tools.registry, of.run_id, Evidence("build", verdict, started, (error.what,), subject, figures))
+        raise
+    return record(tools.registry, of.run_id, Evidence("build", Verdict.PASSED, started, (), subject, figures))
+
+
+def _steps(spec: ModelSpec, of: Build, tools: BuildTools, directory: Path) -> Iterator[dict[str, Json]]:
+    """Yield the figures of each step once it is done: nothing of the repository runs before the audit."""
+    checkout = checkout_of(spec, of, tools.git, tools.cache)
+    environment = ensure_environment(checkout.lock, tools.cache, timeout=spec.limits.build)
+    yield {"environment": environment.digest, "reused": environment.reused}
+    components, sbom = components_of(environment, checkout.lock), directory / "sbom.cdx.json"
+    tools.bill_of_materials.write(components, sbom, name=spec.model, version=environment.digest)
+    tools.registry.put_file(of.run_id, SBOM, sbom)
+    yield {"components": len(components)}
+    limits = limits_for(spec, "build")
+    audited = audit(spec, lock=checkout.lock, sbom=sbom, limits=limits, directory=directory)
+    yield {"audit": audited.result}
+    _check_audit(audited, of)
+    if made := _wheel_of_an_earlier_try(of, tools.registry):
+        yield made
+        return
+    wheel = build_wheel(checkout, environment, limits, directory)
+    check_entry(checkout, unpack(wheel, directory / "code"))
+    tools.registry.put_directory(of.run_id, DIST, wheel.parent)
+    yield {"wheel": wheel.name, "wheel_digest": file_digest(wheel)}
+
+
+def _wheel_of_an_earlier_try(of: Build, registry: Registry) -> dict[str, Json]:
+    """Return the figures of the wheel that later stages may have read already; empty when there is none."""
+    with suppress(NotFoundError):
+        figures = evidence_of(registry, of.run_id, "build").figures
+        return {name: figures[name] for name in ("wheel", "wheel_digest") if name in figures}
+    return {}
+
+
+def _check_audit(audited: Audit, of: Build) -> None:
+    if audited.result == FAILED:
+        raise BuildError(
+            f"the audit of the lock failed with {audited.findings}",
+            where=of.where,
+            next_step="lock versions without these findings, or allow them in the command `build.audit` of the spec.",
+        )
+    if audited.result == STOPPED:
+        raise BuildError(
+            f"the audit of the lock was stopped at the limit: {audited.findings}",
+            where=of.where,
+            next_step="see why it takes so long, or raise limits.build in the model spec; then clear the task.",
+        )
 
 
 def stored_environment(
@@ -135,7 +206,7 @@ def stored_environment(
 
 
 def limits_for(spec: ModelSpec, command: str) -> CommandLimits:
-    """Return the limits of a command of the model repository: `test`, `train` or `predict`."""
+    """Return the limits of a command of the model repository: `build`, `test`, `train` or `predict`."""
     limits = spec.limits
     return CommandLimits(
         wall=getattr(limits, command),

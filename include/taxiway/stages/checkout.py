@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +16,13 @@ from typing import Any
 from taxiway.domain.values import Commit
 from taxiway.errors import ContractError
 from taxiway.ports import GitHost
+from taxiway.stages.lock_file import LOCK, normalised, read_lock
 from taxiway.stages.locks import exclusive
 
-LOCK = "requirements.txt"
 _REQUIRED_PACKAGES = ("mlflow-skinny", "pandas", "pyarrow", "pytest")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_OUR_BACKEND = "uv_build"  # inside of uv: no lock has to pin it
 _NEXT = "see docs/model-repository.md for the contract, correct the repository and push again."
 
 
@@ -36,11 +38,6 @@ class Checkout:
     def lock(self) -> Path:
         """The lock of the model's environment."""
         return self.path / LOCK
-
-    @property
-    def python_path(self) -> str:
-        """What the repository's code needs on PYTHONPATH."""
-        return f"{self.path / 'src'}:{self.path}"
 
 
 def ensure_checkout(git: GitHost, url: str, sha: str, cache: Path) -> Checkout:
@@ -64,29 +61,35 @@ def ensure_checkout(git: GitHost, url: str, sha: str, cache: Path) -> Checkout:
 
 def _check_contract(files: Path, where: str) -> str:
     """Return the entry of the train function; raises ContractError at the first broken promise."""
-    entry = _entry(files / "pyproject.toml", where)
+    project = _project(files / "pyproject.toml", where)
+    entry = _entry(project, where)
     lock = files / LOCK
     if not lock.is_file():
         raise ContractError(f"the repository has no {LOCK}: a lock with hashes", where=where, next_step=_NEXT)
-    locked = set(re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text(encoding="utf-8"), re.MULTILINE))
-    missing = [name for name in _REQUIRED_PACKAGES if name not in {item.lower().replace("_", "-") for item in locked}]
+    pinned = set(read_lock(lock, where))
+    missing = _missing(_REQUIRED_PACKAGES, pinned)
     if missing:
         raise ContractError(f"{LOCK} does not pin {', '.join(missing)}", where=where, next_step=_NEXT)
+    _check_build_system(project, pinned, where)
     for tests in ("tests/unit", "tests/integration"):
         if not (files / tests).is_dir():
             raise ContractError(f"the repository has no {tests}", where=where, next_step=_NEXT)
     return entry
 
 
-def _entry(pyproject: Path, where: str) -> str:
+def _project(pyproject: Path, where: str) -> Mapping[str, Any]:
     try:
-        document: Mapping[str, Any] = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+        return tomllib.loads(pyproject.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ContractError("the repository has no pyproject.toml", where=where, next_step=_NEXT) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"pyproject.toml cannot be read: {error}", where=where, next_step=_NEXT) from error
-    section = document.get("tool", {}).get("taxiway")
-    if section is None:
+
+
+def _entry(project: Mapping[str, Any], where: str) -> str:
+    tools = project.get("tool")
+    section = tools.get("taxiway") if isinstance(tools, dict) else None
+    if not isinstance(section, dict):
         advice = 'add [tool.taxiway] with train = "package.module:function".'
         raise ContractError("pyproject.toml has no [tool.taxiway]", where=where, next_step=advice)
     entry = section.get("train")
@@ -97,3 +100,29 @@ def _entry(pyproject: Path, where: str) -> str:
             next_step=_NEXT,
         )
     return entry
+
+
+def _check_build_system(project: Mapping[str, Any], pinned: Set[str], where: str) -> None:
+    """The code is packaged without a network: by uv itself, or by a backend that the lock installs."""
+    section = project.get("build-system")
+    section = section if isinstance(section, dict) else {}
+    backend, requires = section.get("build-backend"), section.get("requires")
+    if not isinstance(backend, str) or not isinstance(requires, list):
+        raise ContractError(
+            "pyproject.toml has no [build-system] that says how the code becomes a wheel",
+            where=where,
+            next_step='add [build-system] with requires = ["uv_build"] and build-backend = "uv_build".',
+        )
+    always = [item for item in requires if isinstance(item, str) and ";" not in item]
+    names = [found.group() for item in always if (found := _NAME.match(item.strip()))]
+    missing = _missing([name for name in names if backend != _OUR_BACKEND or name != _OUR_BACKEND], pinned)
+    if missing:
+        raise ContractError(
+            f"{LOCK} does not pin {', '.join(missing)}, which [build-system] requires",
+            where=where,
+            next_step=f"lock it as well, or use the build backend {_OUR_BACKEND}, which needs no package.",
+        )
+
+
+def _missing(wanted: Sequence[str], pinned: Set[str]) -> list[str]:
+    return [name for name in wanted if normalised(name) not in pinned]

@@ -1,23 +1,22 @@
-"""Runs the model repository's own checks and tests: their failure stops the build."""
+"""Runs the model repository's own tests on the build's wheel: their failure stops the build."""
 
 from __future__ import annotations
 
-import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from taxiway.domain.evidence import Evidence, Verdict
-from taxiway.errors import ContractError, TestsFailed, TrainingError
+from taxiway.errors import TestsFailed, TrainingError
 from taxiway.ports import Clock, GitHost, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build, checkout_of, environment_of, limits_for
-from taxiway.stages.checkout import Checkout
 from taxiway.stages.environments import ModelEnvironment
 from taxiway.stages.evidence_store import record
 from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
+from taxiway.stages.wheel import Packaged, code_of, without_code
 from taxiway.stages.workspaces import workspace
 
 _NO_TESTS_COLLECTED = 5
@@ -36,25 +35,6 @@ class RepositoryTests:
     cache: Path
     clock: Clock
 
-    def static_checks(self) -> Evidence:
-        """Compile every source file and import the train function; raises ContractError."""
-        with self._workspace() as (checkout, environment):
-            module, function = checkout.entry.split(":")
-            script = f"import importlib; assert callable(getattr(importlib.import_module({module!r}), {function!r}))"
-            commands: dict[str, list[str | Path]] = {
-                "compile": [environment.python, "-m", "compileall", "-q", checkout.path],
-                "import": [environment.python, "-c", script],
-            }
-            for name, command in commands.items():
-                outcome = self._run(command, checkout)
-                if not outcome.succeeded:
-                    raise ContractError(
-                        f"static check {name!r} failed: {_ending(outcome)}",
-                        where=self.build.where,
-                        next_step="correct the code and push again.",
-                    )
-        return self._record("static_checks", Verdict.PASSED, (), {"checks": list(commands)})
-
     def unit_tests(self) -> Evidence:
         """Run `tests/unit`; raises TestsFailed with the names of the failed tests."""
         return self._pytest("unit_tests", "tests/unit")
@@ -70,28 +50,28 @@ class RepositoryTests:
             return self._pytest("integration_tests", "tests/integration", model)
 
     @contextmanager
-    def _workspace(self) -> Iterator[tuple[Checkout, ModelEnvironment]]:
-        """Yield a copy of the checkout, where the tests may write: later stages read the checkout itself."""
+    def _workspace(self) -> Iterator[tuple[Packaged, ModelEnvironment]]:
+        """Yield the wheel's code and a copy of the rest of the checkout, where the tests may write."""
         checkout = checkout_of(self.spec, self.build, self.git, self.cache)
         environment = environment_of(self.spec, self.build, git=self.git, cache=self.cache)
         with workspace("tests") as directory:
-            copy = directory / "repository"
-            shutil.copytree(checkout.path, copy, symlinks=True)
-            yield replace(checkout, path=copy), environment
+            code = code_of(self.build.run_id, self.registry, directory)
+            yield without_code(checkout, code, directory / "repository"), environment
 
-    def _run(self, command: Sequence[str | Path], checkout: Checkout, *models: Path) -> Outcome:
-        extra = {"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
-        return run(command, cwd=checkout.path, limits=limits_for(self.spec, "test"), extra_env=extra, reads=models)
+    def _run(self, command: Sequence[str | Path], packaged: Packaged, *models: Path) -> Outcome:
+        extra = {"PYTHONPATH": packaged.python_path, "PYTHONDONTWRITEBYTECODE": "1"}
+        reads = (packaged.code, *models)
+        return run(command, cwd=packaged.path, limits=limits_for(self.spec, "test"), extra_env=extra, reads=reads)
 
     def _pytest(self, stage: str, tests: str, *models: Path) -> Evidence:
         """Run the tests; with a model, beside the server that answers for it, in the same sandbox."""
-        with self._workspace() as (checkout, environment):
-            junit = checkout.path / ".taxiway-junit.xml"
+        with self._workspace() as (packaged, environment):
+            junit = packaged.path / ".taxiway-junit.xml"
             command: list[str | Path] = [environment.python]
             for model in models:
                 command += [SCRIPTS / "integration.py", model, environment.python]
             command += ["-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", tests]
-            outcome = self._run(command, checkout, *models)
+            outcome = self._run(command, packaged, *models)
             counts, failures = _read_junit(junit)
             if is_plain(junit):
                 self.registry.put_file(self.build.run_id, f"taxiway/{stage}.xml", junit)

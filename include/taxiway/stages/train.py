@@ -14,6 +14,7 @@ from taxiway.stages.data import TRAINING
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
+from taxiway.stages.wheel import code_of
 from taxiway.stages.workspaces import workspace
 
 _MEGABYTE = 1_000_000
@@ -29,6 +30,7 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
     with workspace("train") as directory:
         frame, params, model = directory / "training.parquet", directory / "params.json", directory / "model"
         registry.get_file(build.run_id, TRAINING, frame)
+        code = code_of(build.run_id, registry, directory)
         params.write_text(json.dumps(spec.params))
         command: list[str | Path] = [environment.python, SCRIPTS / "train.py", "--entry", checkout.entry]
         command += ["--frame", frame, "--params", params, "--model-dir", model]
@@ -36,8 +38,8 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
             command,
             cwd=directory,
             limits=limits_for(spec, "train"),
-            extra_env={"PYTHONPATH": checkout.python_path, "PYTHONDONTWRITEBYTECODE": "1"},
-            reads=(checkout.path,),
+            extra_env={"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"},
+            reads=(code,),
         )
         print(outcome.output)  # noqa: T201 (the training's own output belongs into the task's log)
         if not outcome.succeeded:
