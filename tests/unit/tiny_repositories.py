@@ -94,7 +94,7 @@ class Workshop:
         kept = {path: content for path, content in files.items() if content is not None}
         self.git.commit(self.spec.repository.url, kept)
         request = Request(name, None, None, "commit", None)
-        return open_build(self.spec, request, git=self.git, registry=self.registry, cache=self.cache)
+        return open_build(self.spec, request, git=self.git, registry=self.registry, cache=self.cache, clock=self.clock)
 
     def build(self, of: Build) -> Evidence:
         """Run the build stage."""
