@@ -75,7 +75,7 @@ def snapshot_data(model: str, build: Json) -> Json:
 @stage()
 def check_data(model: str, build: Json) -> Json:
     """Check both windows against the rules of the spec."""
-    from taxiway.stages.data import check_data as check
+    from taxiway.stages.data_checks import check_data as check
 
     s, spec, of = opened(model, build)
     return check(spec, of, registry=s.registry, clock=s.clock).to_json()

@@ -11,7 +11,8 @@ import pytest
 from taxiway.errors import DataError
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
-from taxiway.stages.data import HOLDOUT, TRAINING, check_data, parse_time, snapshot_data, split, stored_frame
+from taxiway.stages.data import HOLDOUT, TRAINING, parse_time, snapshot_data, split, stored_frame
+from taxiway.stages.data_checks import check_data
 from tests.fakes import FakeClock, FakeData, FakeRegistry
 from tests.unit.model_versions import example_spec
 
@@ -126,7 +127,7 @@ def test_every_broken_rule_is_named_at_once() -> None:
     with pytest.raises(DataError) as raised:
         check_data(spec, build, registry=registry, clock=FakeClock())
 
-    for part in ("missing is more than 10.0%", "3 values outside 0 to 6000", "flight_id is not unique"):
+    for part in ("401 of 1080 rows (37.1%), more than 10%", "3 values outside 0 to 6000", "flight_id is not unique"):
         assert part in str(raised.value)
     assert "failed" == registry.get_json(build.run_id, "taxiway/check_data.json")["verdict"]
 
