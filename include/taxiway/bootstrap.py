@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taxiway.ports import (
         Clock,
         DataSource,
+        DataTests,
         GitHost,
         Notifier,
         PredictionLog,
@@ -123,6 +124,12 @@ class Services:
         from taxiway.adapters.evidently_reports import EvidentlyReports
 
         return EvidentlyReports()
+
+    @cached_property
+    def data_tests(self) -> DataTests:
+        from taxiway.adapters.evidently_data_tests import EvidentlyDataTests
+
+        return EvidentlyDataTests()
 
     @cached_property
     def clock(self) -> Clock:
