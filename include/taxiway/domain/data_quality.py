@@ -155,7 +155,7 @@ def _of_columns(checks: Checks, name: str, rows: int, columns: Mapping[str, Colu
             yield Finding(Rule.MAX_MISSING, name, column, _above(missing, limit, rows, many))
     for column in checks.ranges:
         if column in columns:
-            yield Finding(Rule.RANGES, name, column, _outside(column, checks.ranges[column], columns[column]))
+            yield Finding(Rule.RANGES, name, column, _outside(column, checks.ranges[column], rows, columns[column]))
     for column, limit in checks.max_new_categories.items():
         if column in columns and name == HOLDOUT:
             new = columns[column].new
@@ -165,11 +165,11 @@ def _of_columns(checks: Checks, name: str, rows: int, columns: Mapping[str, Colu
             yield Finding(Rule.MAX_NEW_CATEGORIES, name, column, problem)
 
 
-def _outside(column: str, bounds: tuple[float, float], figures: ColumnFigures) -> str | None:
+def _outside(column: str, bounds: tuple[float, float], rows: int, figures: ColumnFigures) -> str | None:
     if not figures.outside:
         return None
-    found = f" (they go from {figures.lowest:g} to {figures.highest:g})" if figures.lowest is not None else ""
-    return f"{column} has {figures.outside} values outside {bounds[0]:g} to {bounds[1]:g}{found}"
+    found = f"{column} is outside {bounds[0]:g} to {bounds[1]:g} in {_part(figures.outside, rows)}"
+    return f"{found}: it goes from {figures.lowest:g} to {figures.highest:g}"
 
 
 def _of_label(rules: Rules, name: str, rows: int, figures: LabelFigures) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ _OBJECTS = {
     **dict.fromkeys(("datetime", "datetime64", "date"), Kind.TIME),
 }
 _NUMBERS = (Kind.NUMBER, Kind.INTEGER)
+_LONGEST = 60
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
 
@@ -69,9 +71,10 @@ def measure(rules: Rules, training: Plain, holdout: Plain) -> tuple[WindowFigure
 
 def _window(rules: Rules, window: Plain, before: Plain | None) -> WindowFigures:
     """Measure one window; `before` is the one that should have shown all categories and no key of it."""
-    key, label = rules.task.key, rules.task.label
-    frame = window.frame
-    keys = frame[key].dropna() if key in frame else frame.iloc[:0, 0]
+    import pandas as pd
+
+    key, label, frame = rules.task.key, rules.task.label, window.frame
+    keys = frame[key].dropna() if key in frame else pd.Series(dtype=object)
     known_keys = keys.isin(before.frame[key]) if before and key in before.frame else keys.isna()
     readable = label in frame and window.kinds[label] in rules.label_kinds
     return WindowFigures(
@@ -111,10 +114,19 @@ def _label(rules: Rules, values: pd.Series[Any], kind: Kind) -> LabelFigures:
     return LabelFigures(int(finite.nunique()), strange=strange, mean=float(finite.mean()), quantiles=quantiles)
 
 
-def _rows_of(values: pd.Series[Any]) -> dict[str, int]:
-    """Count the rows of each value; numbers are written without needless decimals."""
-    counts = values.value_counts(dropna=False)
-    return {f"{value:.15g}" if isinstance(value, float) else str(value): int(rows) for value, rows in counts.items()}
+def _rows_of(values: pd.Series[Any]) -> Mapping[str, int]:
+    """Count the rows of each value."""
+    rows: Counter[str] = Counter()
+    for value, count in values.value_counts(dropna=False).items():
+        rows[_words(value)] += int(count)
+    return rows
+
+
+def _words(value: Any) -> str:
+    """Write a value as people can read it: numbers without needless decimals, text in one short line."""
+    text = f"{value:.15g}" if isinstance(value, float) else str(value)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _number_kind(values: pd.Series[Any]) -> Kind:

@@ -46,11 +46,13 @@ def _column_digest(name: str, column: Any) -> bytes:
 
 
 def _name_of(kind: Any) -> str:
-    """Name a type by what it holds: how text is laid out in memory is no part of it."""
+    """Name a type by what it holds: how text and lists are laid out in memory is no part of it."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return f"categories of {_name_of(kind.value_type)}"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"lists of {_name_of(kind.value_type)}"
     if _is_text(kind):
         return "text"
     return "bytes" if _is_bytes(kind) else str(kind)
