@@ -79,9 +79,17 @@ def snapshot_data(s: Services, spec: ModelSpec, build: Build) -> Json:
 @build_stage()
 def check_data(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Check both windows against the rules of the spec."""
-    from taxiway.stages.data import check_data as check
+    from taxiway.stages.data_checks import check_data as check
 
     return check(spec, build, registry=s.registry, clock=s.clock).to_json()
+
+
+@build_stage()
+def report_data(s: Services, spec: ModelSpec, build: Build) -> Json:
+    """Ask Evidently for a second opinion on both windows, and keep its report."""
+    from taxiway.stages.data_tests import report_data as report
+
+    return report(spec, build, registry=s.registry, data_tests=s.data_tests, clock=s.clock).to_json()
 
 
 @build_stage()
@@ -136,7 +144,8 @@ def build(spec: ModelSpec) -> DAG:
         checked_out = checkout(model)
         built = build_once(model, checked_out)
         tested = [unit_tests(model, checked_out), static_checks(model, checked_out)]
-        snapshot, checked = snapshot_data(model, checked_out), check_data(model, checked_out)
+        snapshot = snapshot_data(model, checked_out)
+        checked = [check_data(model, checked_out), report_data(model, checked_out)]
         trained = train(model, checked_out)
         integrated, evaluated = integration_tests(model, checked_out), evaluate(model, checked_out)
         judged = gate(model, checked_out)
@@ -144,7 +153,7 @@ def build(spec: ModelSpec) -> DAG:
         delivery = start_run("start_delivery", dag_id=f"{model}.delivery", source="register")
         checked_out >> built >> tested
         checked_out >> snapshot >> checked
-        [*tested, checked] >> trained >> [integrated, evaluated] >> judged >> registered >> delivery
+        [*tested, *checked] >> trained >> [integrated, evaluated] >> judged >> registered >> delivery
         registered >> close_build(model).as_teardown()
     return dag
 

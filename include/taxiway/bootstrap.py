@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         BillOfMaterials,
         Clock,
         DataSource,
+        DataTests,
         GitHost,
         Notifier,
         PredictionLog,
@@ -130,6 +131,11 @@ class Services:
         from taxiway.adapters.cyclonedx_sbom import CycloneDx
 
         return CycloneDx()
+
+    def data_tests(self) -> DataTests:
+        from taxiway.adapters.evidently_data_tests import EvidentlyDataTests
+
+        return EvidentlyDataTests()
 
     @cached_property
     def clock(self) -> Clock:

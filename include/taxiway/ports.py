@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from taxiway.domain.second_opinion import DataTest, TestResult
     from taxiway.domain.values import (
         Candidate,
         Commit,
@@ -154,6 +155,17 @@ class Reports(Protocol):
         self, reference: pd.DataFrame, current: pd.DataFrame, *, columns: ReportColumns, html: Path, document: Path
     ) -> None:
         """Compare current with reference; write the HTML report and its results as JSON."""
+
+
+class DataTests(Protocol):
+    """Tests of a build's two windows by a tool of its own: a second opinion, and pages that people read."""
+
+    def run(self, windows: Mapping[str, pd.DataFrame], tests: Sequence[DataTest], pages: Path) -> list[TestResult]:
+        """Return one result for each test, in their order; write a page `<window>.html` for each tested window.
+
+        `windows` are the frames `training` and `holdout` in plain types: numbers, text, booleans, moments. Raises
+        DataError when the tool cannot read these rows, TransientError when a limit stopped it.
+        """
 
 
 class ReportColumns(Protocol):

@@ -199,6 +199,7 @@ class ModelSpec(Section):
     def _named_columns(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         checks, behaviour = self.data.checks, self.behaviour
         yield "data.checks", (*checks.max_missing, *checks.ranges, *checks.max_new_categories)
+        yield "data.checks.types", tuple(set(checks.types) - {self.task.key, self.task.timestamp, self.task.label})
         yield "behaviour.invariance", tuple(test.column for test in behaviour.invariance)
         yield "behaviour.direction", tuple(test.column for test in behaviour.direction)
         yield "gates.slices.by", self.gates.slices.by if self.gates.slices else ()

@@ -1,48 +1,23 @@
-"""Training and holdout windows: split by time, stored once, checked before anything is trained."""
+"""Training and holdout windows: split by time, and stored once."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from taxiway.adapters.parquet_data import ParquetData
+from taxiway.domain.evidence import Verdict
 from taxiway.errors import DataError
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
-from taxiway.stages.data import HOLDOUT, TRAINING, check_data, parse_time, snapshot_data, split, stored_frame
+from taxiway.stages.data import HOLDOUT, TRAINING, parse_time, snapshot_data, split, stored_frame
 from tests.fakes import FakeClock, FakeData, FakeRegistry
+from tests.unit.delivered_data import END, build_of, flights, snapshot_of, spec_with
 from tests.unit.model_versions import example_spec
-
-END = datetime(2013, 3, 1, tzinfo=UTC)
-
-
-def spec_with(**data: Any) -> ModelSpec:
-    """Return the example's spec with two features and other data settings."""
-    spec = example_spec()
-    checks = {"min_rows": 10, "max_missing": {"distance": 0.1}, "ranges": {"distance": [0, 6000]}}
-    settings = {**spec.data.model_dump(), "features": ["carrier", "distance"], "checks": checks, **data}
-    gates = {**spec.gates.model_dump(), "slices": None}
-    return ModelSpec.model_validate({**spec.model_dump(), "data": settings, "gates": gates})
-
-
-def flights(days: int = 60) -> pd.DataFrame:
-    """Return one flight an hour before END; the newest are not labelled yet."""
-    times = pd.date_range(END - timedelta(days=days), END, freq="h", inclusive="left")
-    frame = pd.DataFrame({"scheduled_departure": times, "flight_id": [f"f{number}" for number in range(len(times))]})
-    frame["carrier"], frame["distance"] = "AA", 500.0
-    frame["late"] = [float(number % 3 == 0) for number in range(len(times))]
-    frame.loc[times >= END - timedelta(hours=12), "late"] = None
-    return frame
-
-
-def build_of(registry: FakeRegistry, data_end: str | None = END.isoformat()) -> Build:
-    """Return a build as the checkout stage opens it."""
-    run_id = registry.open_build("flight_delays", "commit-1", {})
-    return Build(
-        "flight_delays", "commit-1", run_id, "1" * 40, "ds", "sha256:src", "sha256:lock", "manual", "ds", data_end
-    )
 
 
 def snapshot(frame: pd.DataFrame | None, registry: FakeRegistry, spec: ModelSpec, build: Build) -> Any:
@@ -113,34 +88,67 @@ def test_a_window_without_rows_says_where_the_data_ends() -> None:
         snapshot(flights(), registry, spec_with(), build_of(registry, "2020-01-01"))
 
 
-def test_every_broken_rule_is_named_at_once() -> None:
-    """Missing values, values out of range and repeated keys are all reported, not only the first."""
+def test_a_snapshot_that_failed_leaves_evidence_and_is_taken_again() -> None:
+    """What stopped a snapshot is kept with the build; once the data is there, a retry takes it."""
     registry, spec = FakeRegistry(), spec_with()
     build = build_of(registry)
-    frame = flights()
-    frame.loc[:400, "distance"] = None
-    frame.loc[500:502, "distance"] = 9000.0
-    frame.loc[11, "flight_id"] = "f10"
-    snapshot(frame, registry, spec, build)
+    with pytest.raises(DataError):
+        snapshot(flights().drop(columns="carrier"), registry, spec, build)
+    failed = registry.get_json(build.run_id, "taxiway/snapshot.json")
 
-    with pytest.raises(DataError) as raised:
-        check_data(spec, build, registry=registry, clock=FakeClock())
+    again = snapshot(flights(), registry, spec, build)
 
-    for part in ("missing is more than 10.0%", "3 values outside 0 to 6000", "flight_id is not unique"):
-        assert part in str(raised.value)
-    assert "failed" == registry.get_json(build.run_id, "taxiway/check_data.json")["verdict"]
+    assert ("failed", ["the dataset has no column carrier"]) == (failed["verdict"], failed["reasons"])
+    assert again.to_json() == registry.get_json(build.run_id, "taxiway/snapshot.json")
+    assert Verdict.PASSED == again.verdict
 
 
-def test_good_data_passes_its_checks() -> None:
-    """Data that keeps every rule leaves passed evidence."""
+def test_a_column_that_cannot_be_stored_is_named() -> None:
+    """Values of several types in one column, which no Parquet file can hold, are one clear error."""
     registry, spec = FakeRegistry(), spec_with()
+    frame = flights().astype({"carrier": object})
+    frame.loc[3, "carrier"] = 7
+
+    with pytest.raises(DataError, match=r"the training window cannot be stored: .*carrier"):
+        snapshot(frame, registry, spec, build_of(registry))
+
+
+def test_a_column_with_two_roles_is_stored_once() -> None:
+    """The timestamp may be a feature too."""
+    registry, spec = FakeRegistry(), spec_with()
+    features = (*spec.data.features, spec.task.timestamp)
+    spec = spec.model_copy(update={"data": spec.data.model_copy(update={"features": features})})
     build = build_of(registry)
+
     snapshot(flights(), registry, spec, build)
 
-    assert "passed" == check_data(spec, build, registry=registry, clock=FakeClock()).verdict
+    assert 5 == len(stored_frame(registry, build.run_id, TRAINING).columns)
+
+
+def test_the_digest_is_that_of_the_rows(tmp_path: Path) -> None:
+    """Two deliveries of the same rows agree, however their files are written; one changed value does not."""
+    whole, parts, other = (tmp_path / name for name in ("whole", "parts", "other"))
+    for directory in (whole, parts, other):
+        directory.mkdir()
+    frame, changed = flights(), flights()
+    changed.loc[17, "distance"] = 501.0
+    frame.to_parquet(whole / "rows.parquet", index=False, compression="zstd", row_group_size=100)
+    changed.to_parquet(other / "rows.parquet", index=False)
+    snapshot_of(frame, parts, FakeRegistry(), spec_with())
+
+    digests = [_digest_of(directory) for directory in (whole, parts, other)]
+
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_time_that_cannot_be_read_is_refused() -> None:
     """A data end that is no time is an error that shows how to write one."""
     with pytest.raises(DataError, match="write it like 2013-04-01"):
         parse_time("April")
+
+
+def _digest_of(directory: Path) -> str:
+    registry = FakeRegistry()
+    data = ParquetData(str(directory), timestamp="scheduled_departure", key="flight_id")
+    evidence = snapshot_data(spec_with(), build_of(registry), data=data, registry=registry, clock=FakeClock())
+    return evidence.subject["data"]

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taxiway.errors import DataError, TransientError
+from taxiway.adapters.evidently_process import LIMITS, run_worker
+from taxiway.errors import DataError
 from taxiway.ports import ReportColumns
-from taxiway.stages.sandbox import CommandLimits, Outcome, run
+from taxiway.stages.sandbox import CommandLimits
 from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_PACKAGES = Path(__file__).resolve().parents[2]
-_LIMITS = CommandLimits(wall=timedelta(minutes=5), memory_mb=8192, log_kb=64)
-_SHOWN_LINES = 5
+_ADVICE = "compare the types of the prediction log's columns with those of the reference."
 
 
 class EvidentlyReports:
     """Writes reports with Evidently; the caller bounds the rows (5,000 a side take some seconds)."""
 
-    def __init__(self, limits: CommandLimits = _LIMITS) -> None:
+    def __init__(self, limits: CommandLimits = LIMITS) -> None:
         self._limits = limits
 
     def write(
@@ -38,6 +34,7 @@ class EvidentlyReports:
         with workspace("evidently") as directory:
             before, now = directory / "reference.parquet", directory / "current.parquet"
             job = {
+                "do": "report",
                 "reference": str(before),
                 "current": str(now),
                 "html": str(html.absolute()),
@@ -54,16 +51,7 @@ class EvidentlyReports:
             _require(used, reference=reference, current=current)
             reference[used].to_parquet(before, index=False)
             current[used].to_parquet(now, index=False)
-            (directory / "job.json").write_text(json.dumps(job), encoding="utf-8")
-            outcome = run(
-                [sys.executable, "-W", "ignore", "-m", "taxiway.adapters.evidently_worker", directory / "job.json"],
-                cwd=directory,
-                limits=self._limits,
-                extra_env={"DO_NOT_TRACK": "1", "PYTHONPATH": str(_PACKAGES)},
-                confined=False,
-            )
-            if not outcome.succeeded:
-                raise _failure(outcome)
+            run_worker(job, directory, limits=self._limits, advice=_ADVICE)
 
 
 def _require(used: list[str], **frames: pd.DataFrame) -> None:
@@ -72,15 +60,3 @@ def _require(used: list[str], **frames: pd.DataFrame) -> None:
         if missing or frame.empty:
             what = f"has no column {', '.join(missing)}" if missing else "has no rows"
             raise DataError(f"a report needs rows and columns, but the {name} frame {what}")
-
-
-def _failure(outcome: Outcome) -> DataError | TransientError:
-    ending = " | ".join(outcome.output.strip().splitlines()[-_SHOWN_LINES:])
-    if outcome.limit or outcome.exit_code < 0:
-        cause = outcome.limit or f"signal {-outcome.exit_code}"
-        return TransientError(f"the report was stopped by its {cause}: {ending}", where="Evidently")
-    return DataError(
-        f"Evidently cannot make a report of these rows: {ending}",
-        where="Evidently",
-        next_step="compare the types of the prediction log's columns with those of the reference.",
-    )

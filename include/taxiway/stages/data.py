@@ -1,10 +1,11 @@
-"""Data: the training and holdout windows of a build, split by time, stored with it, and checked."""
+"""Data: the training and holdout windows of a build, split by time and stored with it."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
 from taxiway.domain.values import Window
@@ -12,8 +13,8 @@ from taxiway.errors import DataError
 from taxiway.ports import Clock, DataSource, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
-from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import evidence_of, record
+from taxiway.stages.table_digest import table_digest
 from taxiway.stages.workspaces import workspace
 
 if TYPE_CHECKING:
@@ -53,40 +54,44 @@ def parse_time(text: str) -> datetime:
 def snapshot_data(spec: ModelSpec, build: Build, *, data: DataSource, registry: Registry, clock: Clock) -> Evidence:
     """Store the labelled rows of both windows with the build; the evidence holds windows, rows and digest.
 
-    A repeat keeps the snapshot that was stored first, so that a retried stage sees the same data.
-    Raises DataError when the dataset is missing or a window has no labelled rows.
+    A repeat keeps the snapshot that was stored first, so that a retried stage sees the same data. Raises DataError,
+    with its evidence, when the dataset or a column is missing or a window has no labelled rows.
     """
     if "taxiway/snapshot.json" in registry.list_files(build.run_id, "taxiway"):
-        return evidence_of(registry, build.run_id, "snapshot")
-    data_end = parse_time(build.data_end) if build.data_end else data.newest()
-    windows = split(spec, data_end)
-    columns = [spec.task.key, spec.task.timestamp, *spec.data.features, spec.task.label]
-    figures: dict[str, Json] = {"data_end": data_end.isoformat()}
-    with workspace("data") as directory:
-        for name, window in (("training", windows.training), ("holdout", windows.holdout)):
-            frame = data.read(window, columns).dropna(subset=[spec.task.label])
-            if frame.empty:
-                raise _no_rows(spec, name, window, data)
-            frame.to_parquet(directory / f"{name}.parquet", index=False)
-            figures[name] = _describe(frame, spec)
-        registry.put_directory(build.run_id, "taxiway/data", directory)
-        subject = {"commit": build.sha, "data": directory_digest(directory)}
+        stored = evidence_of(registry, build.run_id, "snapshot")
+        if stored.verdict is Verdict.PASSED:
+            return stored
+    subject, figures = {"commit": build.sha}, dict[str, Json]()
+    try:
+        data_end = parse_time(build.data_end) if build.data_end else data.newest()
+        figures["data_end"] = data_end.isoformat()
+        subject["data"] = _store(spec, split(spec, data_end), build.run_id, figures, data=data, registry=registry)
+    except DataError as error:
+        failed = Evidence("snapshot", Verdict.FAILED, clock.now(), (error.what,), subject, figures)
+        record(registry, build.run_id, failed)
+        raise
     return record(registry, build.run_id, Evidence("snapshot", Verdict.PASSED, clock.now(), (), subject, figures))
 
 
-def check_data(spec: ModelSpec, build: Build, *, registry: Registry, clock: Clock) -> Evidence:
-    """Check both windows against the spec's rules before anything is trained; raises DataError with every reason."""
-    snapshot = evidence_of(registry, build.run_id, "snapshot")
-    reasons: list[str] = []
-    for name, path in (("training", TRAINING), ("holdout", HOLDOUT)):
-        reasons += [f"{name}: {reason}" for reason in _problems(spec, stored_frame(registry, build.run_id, path), name)]
-    verdict = Verdict.FAILED if reasons else Verdict.PASSED
-    evidence = Evidence("check_data", verdict, clock.now(), tuple(reasons), snapshot.subject, snapshot.figures)
-    record(registry, build.run_id, evidence)
-    if reasons:
-        advice = "correct the data, or the rules under data.checks in the model spec."
-        raise DataError("; ".join(reasons), where=f"{build.where}, {spec.data.uri}", next_step=advice)
-    return evidence
+def _store(
+    spec: ModelSpec, windows: Windows, run_id: str, figures: dict[str, Json], *, data: DataSource, registry: Registry
+) -> str:
+    """Store both windows and add what they are to the figures; returns the digest of their rows."""
+    import pyarrow.parquet as pq
+
+    columns = dict.fromkeys((spec.task.key, spec.task.timestamp, *spec.data.features, spec.task.label))
+    rows = hashlib.sha256()
+    with workspace("data") as directory:
+        for name, window in (("training", windows.training), ("holdout", windows.holdout)):
+            frame = data.read(window, list(columns)).dropna(subset=[spec.task.label])
+            if frame.empty:
+                raise _no_rows(spec, name, window, data)
+            table = _table(spec, name, frame)
+            pq.write_table(table, directory / f"{name}.parquet")
+            rows.update(f"{table_digest(table)}  {name}\n".encode())
+            figures[name] = _describe(frame, spec)
+        registry.put_directory(run_id, "taxiway/data", directory)
+    return "sha256:" + rows.hexdigest()
 
 
 def stored_frame(registry: Registry, run_id: str, path: str) -> pd.DataFrame:
@@ -99,24 +104,17 @@ def stored_frame(registry: Registry, run_id: str, path: str) -> pd.DataFrame:
         return pd.read_parquet(file)
 
 
-def _problems(spec: ModelSpec, frame: pd.DataFrame, name: str) -> list[str]:
-    checks = spec.data.checks
-    found = []
-    if name == "training" and len(frame) < checks.min_rows:
-        found.append(f"{len(frame)} rows are fewer than min_rows {checks.min_rows}")
-    if frame[spec.task.key].duplicated().any():
-        found.append(f"{spec.task.key} is not unique ({int(frame[spec.task.key].duplicated().sum())} repeats)")
-    if frame[spec.task.label].nunique() < 2:
-        found.append(f"the label {spec.task.label} has only one value")
-    for column, largest in checks.max_missing.items():
-        share = float(frame[column].isna().mean())
-        if share > largest:
-            found.append(f"{column}: {share:.1%} missing is more than {largest:.1%}")
-    for column, (lowest, highest) in checks.ranges.items():
-        outside = int((~frame[column].dropna().between(lowest, highest)).sum())
-        if outside:
-            found.append(f"{column}: {outside} values outside {lowest:g} to {highest:g}")
-    return found
+def _table(spec: ModelSpec, name: str, frame: pd.DataFrame) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"the {name} window cannot be stored: {'; '.join(map(str, error.args))}",
+            where=f"{spec.model}, {spec.data.uri}",
+            next_step="deliver each column with values of one type.",
+        ) from error
 
 
 def _describe(frame: pd.DataFrame, spec: ModelSpec) -> dict[str, Json]:
