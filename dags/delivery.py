@@ -150,7 +150,6 @@ def build(spec: ModelSpec) -> DAG:
                 model=model,
                 version=VERSION,
                 timeout=spec.uat.timeout,
-                retries=3,
             ),
             decision,
             approve(model, decision.output),

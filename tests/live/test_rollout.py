@@ -22,6 +22,7 @@ from tests.live.repositories_setup import COMMITTED_AT, make_tumours, spec_text,
 
 MODEL = "ramp"
 RARE_FROM = 1000.0
+_PAUSE = 0.02  # between two requests, so that the rest of the machine gets on
 """A mean radius that no patient has: only traffic does, so that only a rollout meets it."""
 _PREDICT = "        return self.pipeline.predict_proba(model_input.to_numpy())[:, 1]\n"
 _ROLLOUT = {
@@ -75,7 +76,7 @@ class Ramp(LiveModel):
         address = f"{self.installation.settings.url('production')}/models/{self.name}/invocations"
         with httpx.Client(timeout=60) as client:
             for number in range(1_000_000):
-                if over.is_set():
+                if over.wait(_PAUSE):
                     return
                 response = client.post(address, json={"dataframe_split": _row(frame, number % len(frame))})
                 answers[response.status_code, response.headers.get("X-Taxiway-Model-Version", "")] += 1

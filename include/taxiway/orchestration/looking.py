@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from taxiway.errors import PermanentError, TransientError
+from taxiway.orchestration.tasks import RETRIES
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +73,13 @@ class LookTrigger(BaseTrigger):
         return f"{__name__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield exactly one event, which is what was seen."""
+        """Yield exactly one event, which is what was seen.
+
+        The sensor has just looked, so the trigger pauses first. It also keeps Airflow from a race: a task that resumes
+        in the moment in which it is put to sleep can be taken for failed.
+        """
         while True:
+            await asyncio.sleep(self.poll_seconds)
             try:
                 seen = await asyncio.to_thread(look_once, self.look, self.arguments)
             except TransientError as error:
@@ -82,7 +88,6 @@ class LookTrigger(BaseTrigger):
             if seen is not None:
                 yield TriggerEvent(dict(seen))
                 return
-            await asyncio.sleep(self.poll_seconds)
 
 
 class LookSensor(BaseOperator):
@@ -91,7 +96,7 @@ class LookSensor(BaseOperator):
     template_fields = ("arguments",)
 
     def __init__(self, *, look: str, arguments: dict[str, Any], poll_seconds: float = 3.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{**RETRIES, **kwargs})
         self.look = look
         self.arguments = arguments
         self.poll_seconds = poll_seconds

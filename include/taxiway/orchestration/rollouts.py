@@ -36,13 +36,13 @@ def step(model: str, version: int, number: int) -> Seen | None:
 def turn_sensor(model: str, version: str) -> LookSensor:
     """Return the sensor that waits for the end of another version's rollout."""
     arguments = {"model": model, "version": version}
-    return LookSensor(task_id="wait_for_turn", look=f"{__name__}.turn", arguments=arguments, retries=3)
+    return LookSensor(task_id="wait_for_turn", look=f"{__name__}.turn", arguments=arguments)
 
 
 def step_sensor(model: str, version: str, number: int, name: str) -> LookSensor:
     """Return the sensor that takes the rollout through a step."""
     arguments = {"model": model, "version": version, "number": number}
-    return LookSensor(task_id=name, look=f"{__name__}.step", arguments=arguments, poll_seconds=2.0, retries=3)
+    return LookSensor(task_id=name, look=f"{__name__}.step", arguments=arguments, poll_seconds=2.0)
 
 
 class StepDecision(Decision):
