@@ -22,8 +22,8 @@ from tests.live.repositories_setup import COMMITTED_AT, make_tumours, spec_text,
 
 MODEL = "ramp"
 RARE_FROM = 1000.0
-_PAUSE = 0.02  # between two requests, so that the rest of the machine gets on
 """A mean radius that no patient has: only traffic does, so that only a rollout meets it."""
+_PAUSE = 0.02  # seconds between two requests, so that the rest of the machine gets on
 _PREDICT = "        return self.pipeline.predict_proba(model_input.to_numpy())[:, 1]\n"
 _ROLLOUT = {
     "shadow": {"duration": "3s", "min_requests": 20},
