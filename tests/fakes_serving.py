@@ -45,8 +45,9 @@ class _Request:
 class FakeServingTarget:
     """Serves with `answers(version, frame)`, which may raise DataError.
 
-    While `unavailable` nothing answers; a version in `broken` cannot be made ready; `plans` has every switch; what is
-    in `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are
+    While `unavailable` nothing answers; a version in `broken` cannot be made ready, one in `failed` does not run any
+    more (and why); `plans` has every switch; what is in `observed[model]` is what `observe` returns instead of the
+    counted requests. With a verifier, approvals are
     checked as a gateway does.
     """
 
@@ -60,6 +61,7 @@ class FakeServingTarget:
     ) -> None:
         self.unavailable = False
         self.broken: set[int] = set()
+        self.failed: dict[int, str] = {}
         self.plans: list[tuple[str, TrafficPlan]] = []
         self.observed: dict[str, list[VersionObservation]] = {}
         self._clock = clock
@@ -92,10 +94,18 @@ class FakeServingTarget:
         self.plans.append((model, plan))
 
     def status(self, model: str) -> TargetStatus:
-        """Return the plan and the deployed versions, all of them ready."""
+        """Return the plan and the deployed versions, ready unless they are in `failed`."""
         self._answer_or_raise()
         deployed = sorted(self._releases.get(model, {}).items())
-        states = tuple(VersionStatus(version, release.digest, "ready") for version, release in deployed)
+        states = tuple(
+            VersionStatus(
+                version,
+                release.digest,
+                "failed" if version in self.failed else "ready",
+                self.failed.get(version, ""),
+            )
+            for version, release in deployed
+        )
         return TargetStatus(model, self._plan.get(model), states)
 
     def observe(self, model: str, since: datetime) -> list[VersionObservation]:
