@@ -58,13 +58,8 @@ def spec_text(*, repository: str, data: str, **sections: Any) -> str:
         "description": "Which digit is this?",
         "owner": "post-office-ml",
         "repository": {"url": repository, "branch": "main", "poll": "10s"},
-        "task": {
-            "kind": "multiclass",
-            "label": "digit",
-            "key": "scan_id",
-            "timestamp": "scanned_at",
-            "classes": list(range(10)),
-        },
+        "task": {"kind": "multiclass", "label": "digit", "key": "scan_id", "timestamp": "scanned_at"}
+        | {"classes": list(range(10))},
         "data": {
             "uri": data,
             "features": pixels,
