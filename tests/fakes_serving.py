@@ -45,9 +45,10 @@ class _Request:
 class FakeServingTarget:
     """Serves with `answers(version, frame)`, which may raise DataError.
 
-    While `unavailable` nothing answers; a version in `broken` cannot be made ready; `broken_switches` are
-    how many switches get lost; `plans` has every other one; what is in `observed[model]` is what `observe` returns
-    instead of the counted requests. With a verifier, approvals are checked as a gateway does.
+    While `unavailable` nothing answers; a version in `broken` cannot be made ready, one in `failed` does not run any
+    more (and why); `broken_switches` are how many switches get lost; `plans` has every other one; what is in
+    `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are
+    checked as a gateway does.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class FakeServingTarget:
         self.unavailable = False
         self.broken: set[int] = set()
         self.broken_switches = 0
+        self.failed: dict[int, str] = {}
         self.plans: list[tuple[str, TrafficPlan]] = []
         self.observed: dict[str, list[VersionObservation]] = {}
         self._clock = clock
@@ -96,10 +98,18 @@ class FakeServingTarget:
         self.plans.append((model, plan))
 
     def status(self, model: str) -> TargetStatus:
-        """Return the plan and the deployed versions, all of them ready."""
+        """Return the plan and the deployed versions, ready unless they are in `failed`."""
         self._answer_or_raise()
         deployed = sorted(self._releases.get(model, {}).items())
-        states = tuple(VersionStatus(version, release.digest, "ready") for version, release in deployed)
+        states = tuple(
+            VersionStatus(
+                version,
+                release.digest,
+                "failed" if version in self.failed else "ready",
+                self.failed.get(version, ""),
+            )
+            for version, release in deployed
+        )
         return TargetStatus(model, self._plan.get(model), states)
 
     def observe(self, model: str, since: datetime) -> list[VersionObservation]:

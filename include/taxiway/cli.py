@@ -1,4 +1,4 @@
-"""The command line: `taxiway up | down | status | validate | demo`."""
+"""The command line: `taxiway up | down | status | doctor | validate | demo`."""
 
 from __future__ import annotations
 
@@ -111,6 +111,25 @@ def status(
     else:
         print_status(found, installation, console)
     raise typer.Exit(0 if found.is_up else 1)
+
+
+@app.command()
+def doctor(
+    home: Home = _HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Say what is wrong or weaker and what to do next; exit with 1 when something is wrong."""
+    from taxiway.supervisor.doctor import examine
+    from taxiway.supervisor.doctor_view import print_diagnosis
+    from taxiway.supervisor.installation import Installation
+
+    with _reported():
+        found = examine(Installation.load(home), os.environ)
+    if as_json:
+        typer.echo(json.dumps({"well": found.is_well, **asdict(found)}, indent=2))
+    else:
+        print_diagnosis(found, console)
+    raise typer.Exit(0 if found.is_well else 1)
 
 
 @app.command()

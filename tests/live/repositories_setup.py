@@ -84,6 +84,7 @@ def spec_text(*, repository: str, data: str, **sections: Any) -> str:
             "checks": {"min_rows": 300, "ranges": {"mean_radius": [0, 100]}},
         },
         "params": {"C": 1.0},
+        "package": {"code": True},
         "gates": {"metrics": {"roc_auc": {"min": 0.9, "margin": 0.05}}},
         "uat": {"testers": ["ana", "ben"], "quorum": 1},
         "approval": {"approvers": ["dana"]},

@@ -13,16 +13,25 @@ from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.domain.values import Candidate
 from taxiway.spec import ModelSpec
 from taxiway.spec_files import load_spec
-from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, SIGNATURE, STATE, VERDICT, State
+from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, STATE, VERDICT, State
 from taxiway.stages.deliver import Approved, Delivery
-from taxiway.stages.digests import directory_digest
+from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.golden import GOLDEN
+from taxiway.stages.model_files import SIGNATURE, STORED_LOCK
 from taxiway.stages.roll_out import RollOut
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry
 from tests.fakes_serving import FakeServingTarget
 
 MODEL = "flight_delays"
+MLMODEL = """
+flavors:
+  python_function: {loader_module: mlflow.sklearn, model_path: model.pkl, predict_fn: predict}
+signature:
+  inputs: '[{"type": "double", "name": "distance", "required": true}]'
+  outputs: '[{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1]}}]'
+"""
+"""The description of a model that the spec allows; its data is in `model.pkl`."""
 
 
 def example_spec() -> ModelSpec:
@@ -54,13 +63,17 @@ class Field:
         with tempfile.TemporaryDirectory() as directory:
             model, signature = Path(directory) / "model", Path(directory) / "model.sig"
             model.mkdir()
-            (model / "MLmodel").write_text(f"flavors: {{}}\nname: {name}\n")
-            digest = directory_digest(model)
+            (model / "MLmodel").write_text(f"{MLMODEL}run_id: {name}\n")
+            (model / "model.pkl").write_text(name)
+            lock = Path(directory) / "requirements.txt"
+            lock.write_text(f"# {name}\n")
+            digest, lock_digest = directory_digest(model), file_digest(lock)
             self.signer.sign_directory(model, signature)
             self.registry.put_directory(run_id, "model", model)
             self.registry.put_file(run_id, SIGNATURE, signature)
+            self.registry.put_file(run_id, STORED_LOCK, lock)
         record(self.registry, run_id, Evidence("gate", verdict, self.clock.now(), ("roc_auc holds",)))
-        all_tags = {DIGEST: digest, LOCK: "sha256:lock", REQUESTED_BY: "ds@example.com", VERDICT: verdict.value}
+        all_tags = {DIGEST: digest, LOCK: lock_digest, REQUESTED_BY: "ds@example.com", VERDICT: verdict.value}
         all_tags |= {STATE: State.CANDIDATE.value, "taxiway.commit": name, "taxiway.author": "ds@example.com"}
         candidate = self.registry.register(MODEL, run_id, {**all_tags, **(tags or {})}, name)
         golden = {"inputs": {"columns": ["distance"], "data": [[1.0], [2.0]]}}

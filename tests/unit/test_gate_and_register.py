@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from taxiway.adapters.model_signing import KeySigner, KeyVerifier
 from taxiway.domain.evidence import Evidence, Verdict
-from taxiway.errors import GateFailed, IntegrityError
+from taxiway.errors import GateFailed, IntegrityError, PermanentError, SettingsError, TrainingError
 from taxiway.stages.build import Build
 from taxiway.stages.candidates import DIGEST, fetch_verified
-from taxiway.stages.digests import directory_digest
+from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.gate import judge
+from taxiway.stages.model_files import SIGNATURE, STORED_LOCK
 from taxiway.stages.register import close_build, register
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry
-from tests.unit.model_versions import MODEL, example_spec
+from tests.unit.model_versions import MLMODEL, MODEL, example_spec
 
 SPEC = example_spec()
+ENCRYPTED_KEY = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"password")
+)
 CLOCK = FakeClock()
 
 
@@ -48,15 +54,17 @@ def evaluated(registry: FakeRegistry, tmp_path: Path, measured: dict[str, Any], 
     run_id = registry.open_build(MODEL, name, {})
     model = tmp_path / name
     model.mkdir()
-    (model / "MLmodel").write_text("flavors: {}\n")
+    (model / "MLmodel").write_text(MLMODEL)
+    (model / "model.pkl").write_bytes(b"a pickle")
     registry.put_directory(run_id, "model", model)
+    (tmp_path / "lock").write_text("scikit-learn==1.9.1\n")
+    registry.put_file(run_id, STORED_LOCK, tmp_path / "lock")
+    lock_digest = file_digest(tmp_path / "lock")
     subject = {"commit": "1" * 40, "data": "sha256:data", "digest": directory_digest(model)}
     at = CLOCK.now()
     record(registry, run_id, Evidence("snapshot", Verdict.PASSED, at, (), subject, {"data_end": "2013-04-01"}))
     record(registry, run_id, Evidence("evaluation", Verdict.PASSED, at, (), subject, measured))
-    return Build(
-        MODEL, name, run_id, "1" * 40, "ds@example.com", "sha256:src", "sha256:lock", "commit", "ds@example.com"
-    )
+    return Build(MODEL, name, run_id, "1" * 40, "ds@example.com", "sha256:src", lock_digest, "commit", "ds@example.com")
 
 
 def test_a_first_model_is_judged_by_its_limits_alone(tmp_path: Path) -> None:
@@ -136,6 +144,40 @@ def test_a_model_that_changed_after_evaluation_is_not_signed(keys: tuple[Path, P
 
     with pytest.raises(IntegrityError, match="was evaluated"):
         register(SPEC, build, registry=registry, signer=KeySigner(keys[0]))
+    assert [] == registry.candidates(MODEL)
+
+
+def test_a_model_that_the_spec_does_not_allow_is_not_signed(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    """A policy that became stricter since the training holds: what is signed was checked just before."""
+    registry = FakeRegistry()
+    build = evaluated(registry, tmp_path, figures(0.71))
+    judge(SPEC, build, registry=registry, clock=CLOCK)
+    stricter = SPEC.model_copy(update={"package": SPEC.package.model_copy(update={"loaders": ("mlflow.onnx",)})})
+
+    with pytest.raises(TrainingError, match=r"loader_module is 'mlflow\.sklearn'"):
+        register(stricter, build, registry=registry, signer=KeySigner(keys[0]))
+    assert [] == registry.candidates(MODEL)
+    assert SIGNATURE not in registry.runs[build.run_id].files
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"no key", ENCRYPTED_KEY], ids=["missing", "empty", "text", "encrypted"]
+)
+def test_without_a_usable_key_nothing_is_registered(tmp_path: Path, content: bytes | None) -> None:
+    """A missing or unreadable key is a mistake of the installation: the error names the file, and is not retried."""
+    registry, key = FakeRegistry(), tmp_path / "secret" / "platform.key"
+    build = evaluated(registry, tmp_path, figures(0.71))
+    judge(SPEC, build, registry=registry, clock=CLOCK)
+    key.parent.mkdir()
+    if content is not None:
+        key.write_bytes(content)
+
+    with pytest.raises(SettingsError, match="the signing key cannot be read: ") as raised:
+        register(SPEC, build, registry=registry, signer=KeySigner(key))
+
+    assert isinstance(raised.value, PermanentError)
+    assert str(key) in str(raised.value)
+    assert "TAXIWAY_SIGNING_KEY" in str(raised.value)
     assert [] == registry.candidates(MODEL)
 
 

@@ -17,9 +17,10 @@ from taxiway.gateway.observations import Observations
 from taxiway.gateway.routing import check_plan, versions_in
 from taxiway.gateway.scorers import Scorer
 from taxiway.gateway.state import Desired, load_state, save_state
-from taxiway.gateway.verification import VersionFiles, fetch, install, remove, verify_approval, verify_files
+from taxiway.gateway.verification import fetch, install, remove, verify_approval, verify_release
 from taxiway.ports import Registry, Verifier
 from taxiway.stages.environments import ensure_environment
+from taxiway.stages.model_files import ModelFiles
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Deployed:
     """One version on this gateway; `desired` once it was ready, so that a restart brings it back."""
 
     release: Release
-    files: VersionFiles
+    files: ModelFiles
     scorer: Scorer
     desired: bool
 
@@ -65,7 +66,7 @@ class Serving:
         for path in (self.config.directory / "versions").glob("*/*"):
             served = self.models.get(path.parent.name, ServedModel())
             if path.name not in map(str, served.versions):
-                remove(VersionFiles(path))  # a deploy that never became ready
+                remove(ModelFiles(path))  # a deploy that never became ready
 
     async def deploy(self, release: Release) -> None:
         """Fetch, verify and start a version, and return once it is ready; a repeat changes nothing.
@@ -158,13 +159,12 @@ class Serving:
         deployed = Deployed(release, files, scorer, desired)
         return deployed
 
-    def _files(self, release: Release) -> VersionFiles:
-        return VersionFiles(self.config.directory / "versions" / release.model / str(release.version))
+    def _files(self, release: Release) -> ModelFiles:
+        return ModelFiles(self.config.directory / "versions" / release.model / str(release.version))
 
-    def _prepare(self, release: Release, files: VersionFiles) -> Path:
+    def _prepare(self, release: Release, files: ModelFiles) -> Path:
         """Verify what is about to be loaded, and return the python of its environment."""
-        verify_approval(release, self.config.environment, self._verifier)
-        verify_files(release, files, self._verifier)
+        verify_release(release, files, self.config.environment, self._verifier)
         return ensure_environment(files.lock, self.config.cache, timeout=self.config.build_timeout).python
 
     async def _replace(self, release: Release, failed: Deployed | None) -> Deployed:
@@ -212,7 +212,7 @@ def _socket_directory(directory: Path) -> tempfile.TemporaryDirectory[str]:
     directory.mkdir(parents=True, exist_ok=True)
     link = directory / "sockets"
     if link.is_symlink():
-        remove(VersionFiles(link.readlink()))
+        remove(ModelFiles(link.readlink()))
         link.unlink()
     made = tempfile.TemporaryDirectory(prefix="taxiway-", ignore_cleanup_errors=True)
     link.symlink_to(made.name)

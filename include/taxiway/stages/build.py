@@ -199,9 +199,13 @@ def _check_audit(audited: Audit, of: Build) -> None:
 def stored_environment(
     spec: ModelSpec, run_id: str, *, registry: Registry, cache: Path, workspace: Path
 ) -> ModelEnvironment:
-    """Return the environment of a version that was built earlier, from the lock stored with it."""
+    """Return the environment of a version that was built earlier, from the lock stored with it.
+
+    A lock that is in the workspace already, where verified files are, is used as it is.
+    """
     lock = workspace / "requirements.txt"
-    registry.get_file(run_id, "taxiway/requirements.txt", lock)
+    if not lock.exists():
+        registry.get_file(run_id, "taxiway/requirements.txt", lock)
     return ensure_environment(lock, cache, timeout=spec.limits.build)
 
 

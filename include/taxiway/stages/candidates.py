@@ -6,13 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from taxiway.domain.values import Candidate, Release
-from taxiway.errors import DeliveryStopped, IntegrityError
+from taxiway.errors import DeliveryStopped
 from taxiway.ports import Registry, Verifier
 from taxiway.spec import ModelSpec
-from taxiway.stages.digests import directory_digest
+from taxiway.stages.model_files import StoredVersion, fetch_files, verify_files
+from taxiway.stages.model_rules import judge_package
 from taxiway.stages.workspaces import workspace
 
-SIGNATURE = "taxiway/model.sig"
 DIGEST, LOCK, STATE, APPROVAL = "taxiway.digest", "taxiway.lock", "taxiway.state", "taxiway.approval"
 REASON, REQUESTED_BY, VERDICT = "taxiway.reason", "taxiway.requested_by", "taxiway.verdict"
 
@@ -56,25 +56,25 @@ def where(candidate: Candidate) -> str:
 
 
 def fetch_verified(candidate: Candidate, directory: Path, *, registry: Registry, verifier: Verifier) -> Path:
-    """Download the model and verify digest and signature; raises IntegrityError, and nothing is loaded then."""
-    model, signature = directory / "model", directory / "model.sig"
-    registry.get_directory(candidate.run_id, "model", model)
-    registry.get_file(candidate.run_id, SIGNATURE, signature)
-    verifier.verify_directory(model, signature)
-    expected, found = candidate.tags.get(DIGEST), directory_digest(model)
-    if expected != found:
-        raise IntegrityError(
-            f"the registered digest is {expected}, but the stored model has {found}",
-            where=where(candidate),
-            next_step="find out who changed the stored files; build the commit again.",
-        )
-    return model
+    """Download the version's files to the directory, verify them, and return the model; its lock lies beside it.
+
+    Raises IntegrityError when digest, signature or lock do not hold, and nothing is loaded then.
+    """
+    tags = candidate.tags
+    version = StoredVersion(where(candidate), candidate.run_id, tags.get(DIGEST), tags.get(LOCK))
+    files = fetch_files(version, directory, registry)
+    verify_files(version, files, verifier)
+    return files.model
 
 
-def verify(candidate: Candidate, *, registry: Registry, verifier: Verifier) -> None:
-    """Check digest and signature of the stored model; raises IntegrityError."""
+def verify(spec: ModelSpec, candidate: Candidate, *, registry: Registry, verifier: Verifier) -> None:
+    """Check the stored files of the version, and that the spec still allows such a model.
+
+    Raises IntegrityError, or TrainingError when the spec has become stricter since the version was built.
+    """
     with workspace("verify") as directory:
-        fetch_verified(candidate, directory, registry=registry, verifier=verifier)
+        model = fetch_verified(candidate, directory, registry=registry, verifier=verifier)
+        judge_package(spec, model).refuse(where(candidate))
 
 
 def refuse_closed(candidate: Candidate) -> None:

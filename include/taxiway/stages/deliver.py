@@ -52,11 +52,11 @@ class Delivery:
         """Verify the candidate and make it the challenger: an older one that still waits is superseded by that.
 
         Raises DeliveryStopped when the version was closed or a newer one is already on its way or in production,
-        IntegrityError when the stored model is not what was signed.
+        IntegrityError when the stored files are not what was signed, TrainingError when the spec no longer allows them.
         """
         candidate = self.candidate()
         refuse_closed(candidate)
-        verify(candidate, registry=self.registry, verifier=verifier)
+        verify(self.spec, candidate, registry=self.registry, verifier=verifier)
         for alias in (CHALLENGER, CHAMPION):
             other = self.registry.by_alias(self.spec.model, alias)
             if other and other.version > self.version:

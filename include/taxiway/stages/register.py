@@ -8,10 +8,12 @@ from taxiway.errors import IntegrityError
 from taxiway.ports import Notifier, Registry, Signer
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
-from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, SIGNATURE, STATE, VERDICT, State
+from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, STATE, VERDICT, State
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.known_builds import BUILD, DATA, RECIPE, build_key, recipe
+from taxiway.stages.model_files import SIGNATURE
+from taxiway.stages.model_rules import judge_package
 from taxiway.stages.workspaces import workspace
 
 RUN = "taxiway.run"
@@ -20,7 +22,8 @@ RUN = "taxiway.run"
 def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signer) -> Candidate:
     """Sign the stored model and register it; the same commit, data, lock and params make no second candidate.
 
-    Raises IntegrityError when the stored model is not the one that was trained and evaluated.
+    Raises IntegrityError when the stored model is not the one that was trained and evaluated, TrainingError when the
+    spec does not allow it (it may have changed since the training), SettingsError when there is no key to sign with.
     """
     gate = evidence_of(registry, build.run_id, "gate")
     key = build_key(spec, build, gate.subject["data"])
@@ -37,6 +40,7 @@ def register(spec: ModelSpec, build: Build, *, registry: Registry, signer: Signe
                 where=build.where,
                 next_step="start the build again; if it repeats, find out who writes to the artifact store.",
             )
+        judge_package(spec, model).refuse(build.where)
         signer.sign_directory(model, signature)
         registry.put_file(build.run_id, SIGNATURE, signature)
     snapshot = evidence_of(registry, build.run_id, "snapshot")

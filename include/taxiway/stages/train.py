@@ -13,6 +13,7 @@ from taxiway.stages.build import Build, checkout_of, environment_of, limits_for
 from taxiway.stages.data import TRAINING
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
+from taxiway.stages.model_rules import Package, judge_package
 from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
 from taxiway.stages.wheel import code_of
 from taxiway.stages.workspaces import workspace
@@ -23,7 +24,8 @@ _MEGABYTE = 1_000_000
 def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock) -> Evidence:
     """Train on the stored training window and store the MLflow model with the build.
 
-    Raises TrainingError when the function raises, meets a limit, or writes no model of plain files with a signature.
+    Raises TrainingError when the function raises, meets a limit, or writes no model of plain files that the spec
+    allows.
     """
     checkout = checkout_of(spec, build, git, cache)
     environment = environment_of(spec, build, git=git, cache=cache)
@@ -50,24 +52,32 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
                 where=build.where,
                 next_step="write plain files only: copy what the links lead to.",
             )
-        return _store(build, model, outcome, registry=registry, clock=clock)
+        evidence, package = _describe(spec, build, model, outcome, clock=clock)
+        if not package.violations:
+            registry.put_directory(build.run_id, "model", model)
+        record(registry, build.run_id, evidence)
+        package.refuse(build.where)
+        return evidence
 
 
-def _store(build: Build, model: Path, outcome: Outcome, *, registry: Registry, clock: Clock) -> Evidence:
-    digest = directory_digest(model)
+def _describe(
+    spec: ModelSpec, build: Build, model: Path, outcome: Outcome, *, clock: Clock
+) -> tuple[Evidence, Package]:
+    package = judge_package(spec, model)
     size = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
-    registry.put_directory(build.run_id, "model", model)
-    return record(
-        registry,
-        build.run_id,
-        Evidence(
-            stage="train",
-            verdict=Verdict.PASSED,
-            at=clock.now(),
-            subject={"commit": build.sha, "digest": digest},
-            figures={"seconds": round(outcome.seconds, 2), "size_mb": round(size / _MEGABYTE, 3)},
-        ),
+    evidence = Evidence(
+        stage="train",
+        verdict=Verdict.FAILED if package.violations else Verdict.PASSED,
+        at=clock.now(),
+        reasons=package.violations,
+        subject={"commit": build.sha, "digest": directory_digest(model)},
+        figures={
+            "seconds": round(outcome.seconds, 2),
+            "size_mb": round(size / _MEGABYTE, 3),
+            "package": dict(package.description),
+        },
     )
+    return evidence, package
 
 
 def _failure(build: Build, outcome: Outcome) -> TrainingError:

@@ -70,7 +70,7 @@ def collect(installation: Installation, inherited: Mapping[str, str]) -> Status:
     credentials = read_credentials(installation.home)
     services = open_services(installation, inherited)
     supervised = is_supervised(installation.run)
-    found = asyncio.run(_programs(installation, credentials, inherited)) if supervised else {}
+    found = program_states(installation, credentials, inherited) if supervised else {}
     airflow = open_airflow(installation)
     return Status(
         supervised,
@@ -82,6 +82,13 @@ def collect(installation: Installation, inherited: Mapping[str, str]) -> Status:
         },
         weaknesses=weaknesses(),
     )
+
+
+def program_states(
+    installation: Installation, credentials: Credentials, inherited: Mapping[str, str]
+) -> dict[str, ProgramState]:
+    """Ask every program now; what does not answer is `down`."""
+    return asyncio.run(_programs(installation, credentials, inherited))
 
 
 async def _programs(

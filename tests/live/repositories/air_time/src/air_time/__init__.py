@@ -1,0 +1,1 @@
+"""How many minutes will this flight be in the air?"""
