@@ -39,7 +39,12 @@ BRANCHES: dict[str, Change] = {
         f"        if (model_input.to_numpy()[:, 0] >= {RARE_FROM}).any():\n"
         '            raise ValueError("never seen")\n' + _PREDICT,
     ),
-    "shifted": replace("src/tumours/model.py", _PREDICT, _PREDICT.replace("[:, 1]", "[:, 1] ** 0.1")),
+    "shifted": replace(
+        "src/tumours/model.py",
+        _PREDICT,
+        "        scores = self.pipeline.predict_proba(model_input.to_numpy())[:, 1]\n"
+        f"        return np.where(model_input.to_numpy()[:, 0] >= {RARE_FROM}, 25.0, scores)\n",
+    ),
 }
 """Branch -> what its model does differently in production."""
 

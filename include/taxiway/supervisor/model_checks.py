@@ -9,8 +9,8 @@ from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Candi
 from taxiway.stages.candidates import APPROVAL, CLOSED, DIGEST, STATE, State
 from taxiway.supervisor.findings import Finding, weaker, wrong
 
-_WAITING = frozenset({State.CANDIDATE, State.STAGING, State.TESTED, State.APPROVED})
-_OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED})
+_WAITING = frozenset({State.CANDIDATE, State.STAGING, State.TESTED, State.APPROVED, State.ROLLING_OUT})
+_OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED, State.ROLLING_OUT})
 
 
 @dataclass(frozen=True, slots=True)
