@@ -225,8 +225,8 @@ def gate(
 ) -> tuple[Verdict, float, float]:
     """Return the verdict as a build gets it, the measured difference and its standard deviation."""
     metrics = measure(spec, holdout, candidate, champion)
-    figures = {"metrics": metrics, "champion": 1, "slices": [], "latency_p99_ms": 1.0, "size_mb": 1.0}
-    found = measured(figures)
+    figures = {"metrics": metrics, "champion": 1, "slices": []}
+    found = measured(figures, {"latency_p99_ms": 1.0, "size_mb": 1.0})
     interval = found.differences["roc_auc"]
     return judge(policy(spec.gates), found).verdict, interval.difference, interval.standard_deviation
 

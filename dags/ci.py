@@ -1,7 +1,7 @@
 """<model>.ci: from a commit to a registered, signed candidate. One Airflow DAG per model spec.
 
-checkout -> build -> unit tests | static checks | data snapshot -> data checks
-         -> train -> integration tests | evaluate -> gate -> register -> start the delivery
+checkout -> build -> unit tests | static checks | data snapshot -> data checks | report on the data
+         -> train -> integration tests | package checks | evaluate -> gate -> register -> start the delivery
 """
 
 from __future__ import annotations
@@ -101,6 +101,14 @@ def train(s: Services, spec: ModelSpec, build: Build) -> Json:
 
 
 @build_stage()
+def check_package(s: Services, spec: ModelSpec, build: Build) -> Json:
+    """Serve the packaged model as production does, and see how it answers, refuses and behaves."""
+    from taxiway.stages.package_checks import PackageChecks
+
+    return PackageChecks(spec, build, s.registry, s.settings.cache, s.clock).run().to_json()
+
+
+@build_stage()
 def evaluate(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Measure candidate and champion on the same holdout."""
     from taxiway.stages.evaluate import Evaluation
@@ -147,13 +155,14 @@ def build(spec: ModelSpec) -> DAG:
         snapshot = snapshot_data(model, checked_out)
         checked = [check_data(model, checked_out), report_data(model, checked_out)]
         trained = train(model, checked_out)
-        integrated, evaluated = integration_tests(model, checked_out), evaluate(model, checked_out)
+        served = [integration_tests(model, checked_out), check_package(model, checked_out)]
+        evaluated = evaluate(model, checked_out)
         judged = gate(model, checked_out)
         registered = register(model, checked_out)
         delivery = start_run("start_delivery", dag_id=f"{model}.delivery", source="register")
         checked_out >> built >> tested
         checked_out >> snapshot >> checked
-        [*tested, *checked] >> trained >> [integrated, evaluated] >> judged >> registered >> delivery
+        [*tested, *checked] >> trained >> [*served, evaluated] >> judged >> registered >> delivery
         registered >> close_build(model).as_teardown()
     return dag
 

@@ -10,6 +10,7 @@ TaxiwayError
 │   ├── TestsFailed           the model repository's own tests failed
 │   ├── DataError             the dataset is missing, empty in the window, or fails its checks
 │   ├── TrainingError         training raised, ran into a limit, or wrote no usable model
+│   ├── PackageRejected       the packaged model does not do what production needs
 │   ├── GateFailed            the candidate did not pass its gates
 │   ├── IntegrityError        a digest, signature or approval does not hold
 │   ├── DeliveryStopped       a delivery ended without promotion (rejected, superseded, not verified)
@@ -81,6 +82,10 @@ class DataError(PermanentError):
 
 class TrainingError(PermanentError):
     """Training raised, ran into a limit, or wrote no usable model."""
+
+
+class PackageRejected(PermanentError):
+    """The packaged model does not do what production needs."""
 
 
 class GateFailed(PermanentError):

@@ -44,13 +44,13 @@ def figures(auc: float, *, champion: float | None = None, bounds: dict[str, Any]
         "champion": None if champion is None else 1,
         "metrics": {"roc_auc": metric},
         "slices": [{"group": {"origin": "JFK"}, "rows": 5000, "value": auc}],
-        "latency_p99_ms": 10.0,
-        "size_mb": 1.0,
     }
 
 
-def evaluated(registry: FakeRegistry, tmp_path: Path, measured: dict[str, Any], name: str = "commit-1") -> Build:
-    """Return a build that was trained and evaluated."""
+def evaluated(
+    registry: FakeRegistry, tmp_path: Path, measured: dict[str, Any], name: str = "commit-1", **package: float
+) -> Build:
+    """Return a build that was trained, evaluated and served, and what is unusual about its package."""
     run_id = registry.open_build(MODEL, name, {})
     model = tmp_path / name
     model.mkdir()
@@ -64,6 +64,8 @@ def evaluated(registry: FakeRegistry, tmp_path: Path, measured: dict[str, Any], 
     at = CLOCK.now()
     record(registry, run_id, Evidence("snapshot", Verdict.PASSED, at, (), subject, {"data_end": "2013-04-01"}))
     record(registry, run_id, Evidence("evaluation", Verdict.PASSED, at, (), subject, measured))
+    served: dict[str, Any] = {"latency_p99_ms": 10.0, "size_mb": 1.0, **package}
+    record(registry, run_id, Evidence("package_checks", Verdict.PASSED, at, (), subject, served))
     return Build(MODEL, name, run_id, "1" * 40, "ds@example.com", "sha256:src", lock_digest, "commit", "ds@example.com")
 
 
@@ -76,23 +78,26 @@ def test_a_first_model_is_judged_by_its_limits_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured", "says"),
+    ("measured", "package", "says"),
     [
-        (figures(0.55), "roc_auc 0.550 is below the minimum 0.600"),
-        (figures(0.66, champion=0.72, bounds=interval(-0.06, -0.09, -0.03)), "is worse than the champion's 0.720"),
-        ({**figures(0.71), "latency_p99_ms": 900.0}, "latency p99 in ms 900.000 is above the maximum"),
-        ({**figures(0.71), "size_mb": 900.0}, "size in MB 900.000 is above the maximum"),
+        (figures(0.55), {}, "roc_auc 0.550 is below the minimum 0.600"),
+        (figures(0.66, champion=0.72, bounds=interval(-0.06, -0.09, -0.03)), {}, "is worse than the champion's 0.720"),
+        (figures(0.71), {"latency_p99_ms": 900.0}, "latency p99 in ms 900.000 is above the maximum"),
+        (figures(0.71), {"size_mb": 900.0}, "size in MB 900.000 is above the maximum"),
         (
             {**figures(0.71), "slices": [{"group": {"origin": "LGA"}, "rows": 5000, "value": 0.5}]},
+            {},
             "origin=LGA (5000 rows) 0.5000",
         ),
     ],
     ids=["minimum", "champion", "latency", "size", "slice"],
 )
-def test_a_failed_gate_says_which_figure_failed(tmp_path: Path, measured: dict[str, Any], says: str) -> None:
+def test_a_failed_gate_says_which_figure_failed(
+    tmp_path: Path, measured: dict[str, Any], package: dict[str, float], says: str
+) -> None:
     """Each gate that fails ends the build with its figures, and leaves them as evidence."""
     registry = FakeRegistry()
-    build = evaluated(registry, tmp_path, measured)
+    build = evaluated(registry, tmp_path, measured, **package)
 
     with pytest.raises(GateFailed, match="production stays as it is") as raised:
         judge(SPEC, build, registry=registry, clock=CLOCK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 import uuid
@@ -20,6 +21,7 @@ from taxiway.stages.sandbox import (
     is_plain,
     network_environment,
     run,
+    running,
     scrubbed_environment,
     weaknesses,
 )
@@ -181,6 +183,61 @@ def test_a_command_that_is_not_there_fails(confined: bool, tmp_path: Path) -> No
 def test_a_command_that_is_killed_tells_the_signal(python: Python, tmp_path: Path) -> None:
     """A death by signal is a negative exit code."""
     assert python("import os; os.kill(os.getpid(), 11)", tmp_path).exit_code == -11
+
+
+WAITS = "import time; print('started', flush=True); time.sleep(600)"
+
+
+@pytest.mark.parametrize("confined", [pytest.param(True, marks=needs_bubblewrap), False])
+def test_a_command_runs_beside_its_caller(confined: bool, tmp_path: Path) -> None:
+    """It can be talked to through a socket that it was handed, and tells how it ended."""
+    code = """
+import socket, sys
+with socket.socket(fileno=int(sys.argv[1])) as listener:
+    caller, _ = listener.accept()
+caller.sendall(b"for you")
+"""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        (tmp_path / "place").mkdir()
+        command, fd = [sys.executable, "-c", code, str(listener.fileno())], listener.fileno()
+        with running(command, cwd=tmp_path / "place", limits=ROOMY, confined=confined, pass_fds=(fd,)) as process:
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(str(tmp_path / "socket"))
+                assert caller.recv(100) == b"for you"
+            outcome = process.outcome(timedelta(seconds=30))
+    assert outcome is not None
+    assert (outcome.succeeded, outcome.output) == (True, "")
+
+
+def test_a_command_beside_its_caller_ends_with_the_block(tmp_path: Path) -> None:
+    """What still runs when the caller is done, or fails, is gone."""
+    mark = uuid.uuid4().hex
+    with pytest.raises(ZeroDivisionError), running([sys.executable, "-c", WAITS, mark], cwd=tmp_path, limits=ROOMY):
+        raise ZeroDivisionError
+    assert _marked(mark) == []
+
+
+def test_a_command_beside_its_caller_can_be_stopped(tmp_path: Path) -> None:
+    """Stopped, it tells what it printed; until then it has no outcome."""
+    code = "import pathlib; print('hello', flush=True); pathlib.Path('started').touch(); " + WAITS
+    with running([sys.executable, "-c", code], cwd=tmp_path, limits=ROOMY) as process:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.outcome(timedelta(0)) is None
+        outcome = process.stop()
+    assert (outcome.succeeded, outcome.limit, outcome.output[:6]) == (False, None, "hello\n")
+
+
+def test_a_command_beside_its_caller_has_limits(tmp_path: Path) -> None:
+    """Nobody has to wait for the limit: it stops the command, and is named."""
+    limits = CommandLimits(wall=timedelta(seconds=1), memory_mb=2048, log_kb=64)
+    with running([sys.executable, "-c", WAITS], cwd=tmp_path, limits=limits) as process:
+        outcome = process.outcome(timedelta(seconds=30))
+    assert outcome is not None
+    assert outcome.limit == "wall time of 1 s"
 
 
 def test_the_scrubbed_environment_is_a_list_of_what_may_pass() -> None:

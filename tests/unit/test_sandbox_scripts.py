@@ -23,6 +23,16 @@ MLMODEL = """
 flavors:
   python_function: {loader_module: answers, code: code, env: {}}
 """
+ANSWERS = """
+import numpy as np
+
+class Model:
+    def predict(self, frame):
+        return np.where(frame["size"] > 2, np.nan, frame["size"] / 10)
+
+def _load_pyfunc(path):
+    return Model()
+"""
 REPOSITORY = f"""
 from pathlib import Path
 
@@ -30,6 +40,8 @@ def write(frame, model_dir, params):
     Path(model_dir).mkdir()
     Path(model_dir, "MLmodel").write_text('''{MLMODEL}{SIGNATURE}''')
     Path(model_dir, "seen.txt").write_text(f"{{len(frame)}} rows, depth {{params['depth']}}")
+    Path(model_dir, "code").mkdir()
+    Path(model_dir, "code", "answers.py").write_text({ANSWERS!r})
 
 def write_unsigned(frame, model_dir, params):
     Path(model_dir).mkdir()
@@ -37,6 +49,10 @@ def write_unsigned(frame, model_dir, params):
 
 def write_nothing(frame, model_dir, params):
     pass
+
+def write_dumb(frame, model_dir, params):
+    write(frame, model_dir, params)
+    Path(model_dir, "code", "answers.py").write_text("def _load_pyfunc(path): raise OSError('nothing to load')")
 
 def give_up(frame, model_dir, params):
     raise ValueError("the moon is full")
@@ -60,6 +76,7 @@ def train(repository: Path, entry: str) -> subprocess.CompletedProcess[str]:
     pd.DataFrame({"size": [1.0, 2.0, 3.0], "label": [0, 1, 1]}).to_parquet(repository / "frame.parquet")
     (repository / "params.json").write_text('{"depth": 3}')
     paths = ["--frame", "frame.parquet", "--params", "params.json", "--model-dir", str(repository / "model")]
+    paths += ["--rows", "frame.parquet", "--answers", "answers.json"]
     return run("train.py", repository, "--entry", entry, *paths)
 
 
@@ -90,6 +107,7 @@ def test_train_calls_the_entry_with_frame_directory_and_params(repository: Path)
         ("train:leave", 4, "train:leave raised SystemExit"),
         ("train:write_nothing", 5, "no MLflow model was written"),
         ("train:write_unsigned", 6, "the model has no signature"),
+        ("train:write_dumb", 7, "the saved model raised OSError"),
     ],
 )
 def test_train_says_what_went_wrong(repository: Path, entry: str, code: int, message: str) -> None:
@@ -97,6 +115,17 @@ def test_train_says_what_went_wrong(repository: Path, entry: str, code: int, mes
     done = train(repository, entry)
 
     assert (done.returncode, message in done.stderr.splitlines()[-1]) == (code, True), done.stderr
+
+
+def test_train_writes_what_the_saved_model_answers(repository: Path) -> None:
+    """The answers of the training process are there to compare with, null for NaN, and the signature's columns."""
+    train(repository, "train:write")
+
+    answers = json.loads((repository / "answers.json").read_text())
+    assert answers["predictions"] == [0.1, 0.2, None]
+    assert [(column["name"], column["type"]) for column in answers["columns"]] == [("size", "double")]
+    files = {path.name for path in (repository / "model").rglob("*") if path.is_file()}
+    assert files == {"MLmodel", "answers.py", "seen.txt"}, "importing the model's code added to it"
 
 
 def test_train_shows_the_traceback_of_what_was_raised(repository: Path) -> None:
@@ -115,10 +144,6 @@ class Answers:
     def predictions(self) -> pd.DataFrame:
         return pd.read_parquet(self.directory / "out.parquet")
 
-    @property
-    def report(self) -> dict[str, float]:
-        return json.loads((self.directory / "report.json").read_text())
-
 
 def predict(directory: Path, body: str, rows: int = 4) -> Answers:
     """Predict `rows` rows with a model whose `predict(self, frame)` has this body."""
@@ -135,7 +160,7 @@ def predict(directory: Path, body: str, rows: int = 4) -> Answers:
     """
     (code / "answers.py").write_text("import numpy as np\n" + textwrap.dedent(model))
     pd.DataFrame({"size": [float(row) for row in range(rows)]}).to_parquet(directory / "frame.parquet")
-    paths = ["--frame", "frame.parquet", "--out", "out.parquet", "--report", "report.json"]
+    paths = ["--frame", "frame.parquet", "--out", "out.parquet"]
     return Answers(run("predict.py", directory, "--model", "model", *paths), directory)
 
 
@@ -149,13 +174,6 @@ def test_predict_writes_one_prediction_per_row(tenths: Answers) -> None:
     """A model with one number per row gives the column `prediction`, in the order of the rows."""
     assert tenths.done.returncode == 0, tenths.done.stderr
     assert tenths.predictions.to_dict("list") == {"prediction": [0.0, 0.1, 0.2, 0.3]}
-
-
-def test_predict_reports_how_long_it_took(tenths: Answers) -> None:
-    """The report counts the rows and has the times of the frame and of single rows."""
-    assert set(tenths.report) == {"rows", "seconds", "latency_p50_ms", "latency_p99_ms"}
-    assert tenths.report["rows"] == 4
-    assert 0 < tenths.report["latency_p50_ms"] <= tenths.report["latency_p99_ms"]
 
 
 def test_predict_leaves_the_model_directory_as_it_is(tenths: Answers) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,6 +28,7 @@ from taxiway.errors import (
     SettingsError,
     TargetUnavailable,
 )
+from taxiway.stages.scoring_protocol import JSON, as_split, request
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _DEPLOY_TIMEOUT = httpx.Timeout(1800.0, connect=5.0)  # the gateway may have to build the model's environment
@@ -84,8 +84,8 @@ class GatewayTarget:
         response = self._send(
             "POST",
             f"/models/{model}/invocations",
-            content=json.dumps({"dataframe_split": _split(frame)}, default=str),
-            headers={"Content-Type": "application/json"},
+            content=request(as_split(frame)),
+            headers={"Content-Type": JSON},
         )
         values = self._document(response, otherwise=DataError)["predictions"]
         version = int(response.headers["X-Taxiway-Model-Version"])
@@ -121,17 +121,3 @@ class GatewayTarget:
             raise TargetUnavailable(what, where=where, next_step=document.get("next") or _ASK_FOR_STATUS)
         kind = _REFUSALS.get(response.status_code, otherwise)
         raise kind(what, where=where, next_step=document.get("next") or "")
-
-
-def _split(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    """Return the frame as dataframe_split with exact values."""
-    cells = [_cells(frame.iloc[:, index]) for index in range(frame.shape[1])]
-    return {"columns": [str(name) for name in frame.columns], "data": [list(row) for row in zip(*cells, strict=True)]}
-
-
-def _cells(column: pd.Series[Any]) -> list[Any]:
-    values = column.astype(object)
-    return [
-        None if missing else value.isoformat() if isinstance(value, datetime) else value
-        for value, missing in zip(values, column.isna(), strict=True)
-    ]

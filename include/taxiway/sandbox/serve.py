@@ -1,6 +1,6 @@
 """Serves one packaged model over MLflow's scoring protocol; runs with the model environment's python.
 
-    serve.py --model DIR (--uds PATH | --port N) [--ready-file FILE] [--queue N] [--parent PID]
+    serve.py --model DIR (--uds PATH | --port N | --fd N) [--ready-file FILE] [--queue N] [--parent PID]
 
 POST /invocations (dataframe_split, dataframe_records, instances, inputs, text/csv) answers {"predictions": [...]};
 GET /ping and /health answer 200. Errors are JSON {"error_code": ..., "message": ...} that never repeat what was sent.
@@ -121,9 +121,12 @@ def _end_with_parent(parent: int) -> None:
         sys.exit("the parent has already ended")
 
 
-def _listen(uds: Path | None, port: int | None) -> tuple[socket.socket, str]:
+def _listen(uds: Path | None, port: int | None, fd: int | None) -> tuple[socket.socket, str]:
     """Return the listening socket and its address; who connects early is answered when the model is loaded."""
-    if uds is not None:
+    if fd is not None:
+        server = socket.socket(fileno=fd)
+        address = f"fd:{fd}"
+    elif uds is not None:
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         server.bind(str(uds))
         address = f"unix:{uds}"
@@ -143,6 +146,7 @@ def main() -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--uds", type=Path, help="path of the Unix socket to serve on")
     place.add_argument("--port", type=int, help="port on 127.0.0.1; 0 takes a free one")
+    place.add_argument("--fd", type=int, help="file descriptor of a socket that the caller has bound")
     parser.add_argument("--ready-file", type=Path, help="where to write the address once the model answers")
     parser.add_argument("--queue", type=int, default=64, help="how many requests may wait")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="process to end with")
@@ -151,7 +155,7 @@ def main() -> None:
     _end_with_parent(options.parent)
     sys.dont_write_bytecode = True  # the model directory must stay as it was signed
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns at every request that has one column too many
-    server, address = _listen(options.uds, options.port)
+    server, address = _listen(options.uds, options.port, options.fd)
     scorer = Scorer(mlflow.pyfunc.load_model(str(options.model)), options.queue)
     scorer.warm_up()
     app = FastAPI(openapi_url=None)

@@ -51,9 +51,6 @@ class Evaluation:
             "champion": champion.version if champion else None,
             "metrics": measure(self.spec, holdout, candidate.values, champion_values),
             "slices": _slices(self.spec, holdout, candidate.values),
-            "latency_p50_ms": round(candidate.latency_p50_ms, 3),
-            "latency_p99_ms": round(candidate.latency_p99_ms, 3),
-            "size_mb": trained.figures["size_mb"],
         }
         self.registry.log_metrics(self.build.run_id, _flat_metrics(figures))
         snapshot = evidence_of(self.registry, self.build.run_id, "snapshot")
@@ -139,7 +136,7 @@ def _slices(spec: ModelSpec, holdout: pd.DataFrame, candidate: Any) -> list[Json
 
 def _flat_metrics(figures: dict[str, Any]) -> dict[str, float]:
     """Return the figures that MLflow shows as metrics of the run."""
-    flat = {name: figures[name] for name in ("latency_p50_ms", "latency_p99_ms", "size_mb", "holdout_rows")}
+    flat = {"holdout_rows": figures["holdout_rows"]}
     for name, figure in figures["metrics"].items():
         flat[name] = figure["candidate"]
         flat[f"champion_{name}"] = figure.get("champion")

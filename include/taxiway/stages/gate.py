@@ -1,4 +1,4 @@
-"""Gate: the figures of the evaluation against the policy of the model spec."""
+"""Gate: the figures of the evaluation and of the served package against the policy of the model spec."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from taxiway.spec import ModelSpec
 from taxiway.spec_ci import Gates
 from taxiway.stages.build import Build
 from taxiway.stages.evidence_store import evidence_of, record
+from taxiway.stages.package_checks import PACKAGE_CHECKS
 
 
 def judge(spec: ModelSpec, build: Build, *, registry: Registry, clock: Clock) -> Evidence:
@@ -24,7 +25,8 @@ def judge(spec: ModelSpec, build: Build, *, registry: Registry, clock: Clock) ->
     An inconclusive comparison goes on: the release manager decides, with the figures.
     """
     evaluation = evidence_of(registry, build.run_id, "evaluation")
-    decision = judge_measured(policy(spec.gates), measured(evaluation.figures))
+    package = evidence_of(registry, build.run_id, PACKAGE_CHECKS)
+    decision = judge_measured(policy(spec.gates), measured(evaluation.figures, package.figures))
     evidence = Evidence("gate", decision.verdict, clock.now(), decision.reasons, evaluation.subject, decision.figures())
     record(registry, build.run_id, evidence)
     for check in decision.checks:
@@ -50,8 +52,8 @@ def policy(gates: Gates) -> GatePolicy:
     )
 
 
-def measured(figures: Mapping[str, Any]) -> Measured:
-    """Read the figures that the evaluation recorded."""
+def measured(figures: Mapping[str, Any], package: Mapping[str, Any]) -> Measured:
+    """Read the figures that the evaluation and the checks of the package recorded."""
     metrics = figures["metrics"]
     compared = {name: figure for name, figure in metrics.items() if "interval" in figure}
     return Measured(
@@ -61,8 +63,8 @@ def measured(figures: Mapping[str, Any]) -> Measured:
         else None,
         differences={name: _interval(figure["interval"]) for name, figure in compared.items()},
         slices=[SliceFigure(row["group"], row["rows"], _number(row["value"])) for row in figures["slices"]],
-        latency_p99_ms=figures["latency_p99_ms"],
-        size_mb=figures["size_mb"],
+        latency_p99_ms=package["latency_p99_ms"],
+        size_mb=package["size_mb"],
     )
 
 

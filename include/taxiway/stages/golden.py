@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from taxiway.domain.evidence import Evidence, Verdict
@@ -31,9 +32,9 @@ def check_golden(
     else:
         if answer.version != candidate.version:
             reasons.append(f"version {answer.version} answered instead of version {candidate.version}")
-        wrong = _differences(golden["predictions"], list(answer.values))
+        wrong = differing_rows(golden["predictions"], list(answer.values))
         if wrong:
-            reasons.append(f"{wrong} of {len(golden['predictions'])} predictions differ from those at evaluation")
+            reasons.append(f"{len(wrong)} of {len(golden['predictions'])} predictions differ from those at evaluation")
     return Evidence(
         stage=stage,
         verdict=Verdict.FAILED if reasons else Verdict.PASSED,
@@ -44,10 +45,11 @@ def check_golden(
     )
 
 
-def _differences(expected: list[Any], found: list[Any]) -> int:
+def differing_rows(expected: Sequence[Any], found: Sequence[Any]) -> list[int]:
+    """Return the positions of answers that differ by more than rounding; all of them when there are more or less."""
     if len(expected) != len(found):
-        return len(expected)
-    return sum(not _same(one, other) for one, other in zip(expected, found, strict=True))
+        return list(range(len(expected)))
+    return [row for row, (one, other) in enumerate(zip(expected, found, strict=True)) if not _same(one, other)]
 
 
 def _same(one: Any, other: Any) -> bool:

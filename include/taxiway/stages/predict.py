@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """One prediction per row (n,), or class probabilities (n, k); latencies are of single rows, in milliseconds."""
+    """One prediction per row (n,), or class probabilities (n, k)."""
 
     values: NDArray[np.generic]
-    latency_p50_ms: float
-    latency_p99_ms: float
 
 
 def predict(
@@ -34,27 +31,24 @@ def predict(
 ) -> Predictions:
     """Predict the features of the frame; raises ContractError when the model does not answer each row."""
     with workspace("predict") as directory:
-        features, answers, report = (
-            directory / name for name in ("features.parquet", "answers.parquet", "report.json")
-        )
+        features, answers = directory / "features.parquet", directory / "answers.parquet"
         frame[list(spec.data.features)].to_parquet(features, index=False)
         command: list[str | Path] = [environment.python, SCRIPTS / "predict.py", "--model", model]
-        command += ["--frame", features, "--out", answers, "--report", report]
+        command += ["--frame", features, "--out", answers]
         outcome = run(command, cwd=directory, limits=limits_for(spec, "predict"), reads=(model,))
-        if not (outcome.succeeded and is_plain(directory) and answers.exists() and report.exists()):
+        if not (outcome.succeeded and is_plain(directory) and answers.exists()):
             ending = outcome.limit or " | ".join(outcome.output.strip().splitlines()[-3:])
             raise ContractError(
                 f"the model does not predict the holdout: {ending}",
                 where=where,
                 next_step="load it with mlflow.pyfunc.load_model and predict a few rows with missing values.",
             )
-        return _read(answers, report)
+        return _read(answers)
 
 
-def _read(answers: Path, report: Path) -> Predictions:
+def _read(answers: Path) -> Predictions:
     import pandas as pd
 
     columns = pd.read_parquet(answers)
     values = columns["prediction"].to_numpy() if "prediction" in columns else columns.to_numpy()
-    figures = json.loads(report.read_text())
-    return Predictions(values, float(figures["latency_p50_ms"]), float(figures["latency_p99_ms"]))
+    return Predictions(values)

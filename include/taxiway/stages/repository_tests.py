@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from taxiway.domain.evidence import Evidence, Verdict
+from taxiway.domain.evidence import Evidence, Json, Verdict
 from taxiway.errors import TestsFailed, TrainingError
 from taxiway.ports import Clock, GitHost, Registry
 from taxiway.spec import ModelSpec
+from taxiway.stages import junit
 from taxiway.stages.build import Build, checkout_of, environment_of, limits_for
+from taxiway.stages.code_coverage import Coverage
 from taxiway.stages.environments import ModelEnvironment
 from taxiway.stages.evidence_store import record
-from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
+from taxiway.stages.junit import TestResult
+from taxiway.stages.lock_file import LOCK
+from taxiway.stages.sandbox import SCRIPTS, Outcome, run
+from taxiway.stages.untrusted_files import content
 from taxiway.stages.wheel import Packaged, code_of, without_code
 from taxiway.stages.workspaces import workspace
 
 _NO_TESTS_COLLECTED = 5
 _DOES_NOT_LOAD = 71  # of sandbox/integration.py
+_FOLDERS = {"unit_tests": "tests/unit", "integration_tests": "tests/integration"}
 _SHOWN_FAILURES = 5
+_LISTED_TESTS = 500
+_LARGEST_REPORT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +43,35 @@ class RepositoryTests:
     clock: Clock
 
     def unit_tests(self) -> Evidence:
-        """Run `tests/unit`; raises TestsFailed with the names of the failed tests."""
-        return self._pytest("unit_tests", "tests/unit")
+        """Run `tests/unit`, with coverage when the lock has it.
+
+        Raises TestsFailed with the names of the failed tests, or when `tests.min_coverage` is not shown to be reached.
+        """
+        with self._workspace() as (packaged, environment):
+            coverage = Coverage.of(packaged)
+            recording = [] if coverage is None else coverage.recording()
+            reads = () if coverage is None else (coverage.settings,)
+            tested = self._pytest("unit_tests", packaged, [environment.python, *recording], *reads)
+            covered = self._covered(coverage, packaged, environment)
+        return self._judged("unit_tests", tested + covered)
 
     def integration_tests(self) -> Evidence:
-        """Serve the packaged model and run `tests/integration` with MODEL_URL.
+        """Serve the packaged model and run `tests/integration` with MODEL_URL, in the same sandbox.
 
         Raises TestsFailed, and TrainingError when the model cannot be loaded.
         """
-        with workspace("model") as directory:
+        with workspace("model") as directory, self._workspace() as (packaged, environment):
             model = directory / "model"
             self.registry.get_directory(self.build.run_id, "model", model)
-            return self._pytest("integration_tests", "tests/integration", model)
+            beside = [environment.python, SCRIPTS / "integration.py", model, environment.python]
+            tested = self._pytest("integration_tests", packaged, beside, model)
+        if tested.exit_code == _DOES_NOT_LOAD:
+            raise TrainingError(
+                f"the packaged model does not load: {'; '.join(tested.reasons)}",
+                where=self.build.where,
+                next_step="load it with mlflow.pyfunc.load_model in an environment made from the lock.",
+            )
+        return self._judged("integration_tests", tested)
 
     @contextmanager
     def _workspace(self) -> Iterator[tuple[Packaged, ModelEnvironment]]:
@@ -63,35 +87,46 @@ class RepositoryTests:
         reads = (packaged.code, *models)
         return run(command, cwd=packaged.path, limits=limits_for(self.spec, "test"), extra_env=extra, reads=reads)
 
-    def _pytest(self, stage: str, tests: str, *models: Path) -> Evidence:
-        """Run the tests; with a model, beside the server that answers for it, in the same sandbox."""
-        with self._workspace() as (packaged, environment):
-            junit = packaged.path / ".taxiway-junit.xml"
-            command: list[str | Path] = [environment.python]
-            for model in models:
-                command += [SCRIPTS / "integration.py", model, environment.python]
-            command += ["-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={junit}", tests]
-            outcome = self._run(command, packaged, *models)
-            counts, failures = _read_junit(junit)
-            if is_plain(junit):
-                self.registry.put_file(self.build.run_id, f"taxiway/{stage}.xml", junit)
+    def _pytest(self, stage: str, packaged: Packaged, python: Sequence[str | Path], *reads: Path) -> _Tested:
+        """Run the stage's tests and store their report; the log has each test, whatever the repository's settings."""
+        report = packaged.path / ".taxiway-junit.xml"
+        command = [*python, "-m", "pytest", "-p", "no:cacheprovider", "--verbosity=1", f"--junitxml={report}"]
+        outcome = self._run([*command, _FOLDERS[stage]], packaged, *reads)
         print(outcome.output)  # noqa: T201 (the tests' own output belongs into the task's log)
-        if models and outcome.exit_code == _DOES_NOT_LOAD:
-            raise TrainingError(
-                f"the packaged model does not load: {_ending(outcome)}",
-                where=self.build.where,
-                next_step="load it with mlflow.pyfunc.load_model in an environment made from the lock.",
-            )
-        return self._judged(stage, tests, outcome, _reasons(outcome, counts, failures), counts)
+        results, problem = [], None
+        try:
+            results = junit.read(content(report, most_bytes=_LARGEST_REPORT))
+            self.registry.put_file(self.build.run_id, f"taxiway/{stage}.xml", report)
+        except ValueError as error:
+            problem = f"the report of the tests cannot be read: {error}"
+        figures = {**junit.counts(results), "seconds": round(outcome.seconds, 2), **_listed(results)}
+        return _Tested(_reasons(outcome, results, problem), figures, outcome.exit_code)
 
-    def _judged(
-        self, stage: str, tests: str, outcome: Outcome, reasons: tuple[str, ...], counts: Mapping[str, int]
-    ) -> Evidence:
-        verdict = Verdict.FAILED if reasons else Verdict.PASSED
-        evidence = self._record(stage, verdict, reasons, {**counts, "seconds": round(outcome.seconds, 2)})
-        if reasons:
+    def _covered(self, coverage: Coverage | None, packaged: Packaged, environment: ModelEnvironment) -> _Tested:
+        """Store and judge the coverage of the tests that have just run."""
+        least = self.spec.tests.min_coverage
+        wanted: dict[str, Json] = {} if least is None else {"min_coverage": least}
+        if coverage is None:
+            missing = f"tests.min_coverage is {least}, but {LOCK} does not pin `coverage`"
+            return _Tested(() if least is None else (missing,), wanted)
+        outcome = self._run([environment.python, *coverage.reporting()], packaged, coverage.settings)
+        try:
+            share = coverage.share()
+            self.registry.put_file(self.build.run_id, "taxiway/coverage.json", coverage.report)
+        except ValueError as error:
+            problem = f"the coverage cannot be read: {error} ({_ending(outcome)})"
+            return _Tested(() if least is None else (problem,), {"line_coverage": None, **wanted})
+        low = least is not None and share < least
+        reasons = (f"the tests run {share:.1%} of the lines, tests.min_coverage is {least}",) if low else ()
+        return _Tested(reasons, {"line_coverage": round(share, 4), **wanted})
+
+    def _judged(self, stage: str, tested: _Tested) -> Evidence:
+        verdict = Verdict.FAILED if tested.reasons else Verdict.PASSED
+        evidence = self._record(stage, verdict, tested.reasons, tested.figures)
+        if tested.reasons:
+            tests = _FOLDERS[stage]
             raise TestsFailed(
-                "; ".join(reasons),
+                "; ".join(tested.reasons),
                 where=f"{self.build.where}, {tests}",
                 next_step=f"run `pytest {tests}` in the model repository, correct it and push again.",
             )
@@ -105,33 +140,40 @@ class RepositoryTests:
         return record(self.registry, self.build.run_id, evidence)
 
 
-def _read_junit(path: Path) -> tuple[dict[str, int], list[str]]:
-    """Return the counts (tests, failures, errors, skipped) and the names of the tests that failed."""
-    counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-    failed: list[str] = []
-    if not is_plain(path):
-        return counts, failed
-    for suite in ET.parse(path).getroot().iter("testsuite"):  # noqa: S314 (see the import)
-        for name in counts:
-            counts[name] += int(suite.get(name, "0"))
-        for case in suite.iter("testcase"):
-            if case.find("failure") is not None or case.find("error") is not None:
-                failed.append(f"{case.get('classname', '')}::{case.get('name', '')}".strip(":"))
-    return counts, failed
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """What a command showed: why it is not good enough, and its figures."""
+
+    reasons: tuple[str, ...]
+    figures: Mapping[str, Json]
+    exit_code: int = 0
+
+    def __add__(self, other: _Tested) -> _Tested:
+        return _Tested(self.reasons + other.reasons, {**self.figures, **other.figures}, self.exit_code)
 
 
-def _reasons(outcome: Outcome, counts: Mapping[str, int], failed: list[str]) -> tuple[str, ...]:
+def _listed(results: Sequence[TestResult]) -> dict[str, Json]:
+    """Return each test, what went wrong first; of very many the rest is only counted."""
+    ordered = sorted(results, key=lambda test: test.outcome in junit.GOOD)
+    listed: list[Json] = [test.to_json() for test in ordered[:_LISTED_TESTS]]
+    return {"results": listed, "left_out": max(0, len(results) - _LISTED_TESTS)}
+
+
+def _reasons(outcome: Outcome, results: Sequence[TestResult], problem: str | None) -> tuple[str, ...]:
+    failed = [test.name for test in results if test.outcome not in junit.GOOD]
     if outcome.limit:
         return (f"the tests were stopped at the limit: {outcome.limit}",)
     if failed:
         shown = ", ".join(failed[:_SHOWN_FAILURES])
         more = f" and {len(failed) - _SHOWN_FAILURES} more" if len(failed) > _SHOWN_FAILURES else ""
-        return (f"{len(failed)} of {counts['tests']} tests failed: {shown}{more}",)
+        return (f"{len(failed)} of {len(results)} tests failed: {shown}{more}",)
     if outcome.exit_code == _NO_TESTS_COLLECTED:
         return ("there are no tests",)
     if outcome.exit_code != 0:
         return (f"pytest ended with exit code {outcome.exit_code}: {_ending(outcome)}",)
-    return ()
+    if problem is None and not results:
+        return ("there are no tests",)
+    return () if problem is None else (problem,)
 
 
 def _ending(outcome: Outcome) -> str:

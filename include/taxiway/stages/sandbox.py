@@ -15,10 +15,12 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -26,7 +28,21 @@ from typing import IO
 import psutil
 
 from taxiway.stages import bubblewrap, process_tree
+from taxiway.stages.command_limits import CommandLimits, exceeded, exit_code, kernel_limit
 from taxiway.stages.workspaces import workspace
+
+__all__ = [
+    "SCRIPTS",
+    "Background",
+    "CommandLimits",
+    "Outcome",
+    "is_plain",
+    "network_environment",
+    "run",
+    "running",
+    "scrubbed_environment",
+    "weaknesses",
+]
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "sandbox"
 
@@ -35,24 +51,8 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TAXIWAY_SUPERVISED")
 _MEGABYTE = 1024 * 1024
 _THREADS_PER_PROCESS = 16  # the kernel counts threads as processes
 _CHUNK = 65536
-_SIGNALLED = 128  # exit codes above it: killed by signal (code - 128), as a shell tells it
 _SHORTEST_TICK_SECONDS, _REST = 0.05, 20  # between two measurements: at least 20 times as long as one takes
 _PATIENCE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class CommandLimits:
-    """What one command may use, all its processes together; `memory_mb` also bounds the address space of each.
-
-    `disk_mb` counts what it writes anywhere; of its output the last `log_kb` are kept, and the rest is nowhere stored.
-    """
-
-    wall: timedelta
-    memory_mb: int
-    log_kb: int
-    cpu: timedelta = timedelta(hours=4)
-    processes: int = 256
-    disk_mb: int = 10240
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,36 +124,88 @@ def run(
     It may read its interpreter's environment and `reads`, and write `cwd` and `writes`. Without `confined` (for
     Taxiway's own code), or where bubblewrap does not work, it sees what this process sees.
     """
-    with workspace("home") as directory:
-        home, tmp = directory / "home", directory / "tmp"
-        home.mkdir()
-        tmp.mkdir()
-        view = bubblewrap.View(
-            cwd=cwd,
-            tmp=tmp,
-            reads=(SCRIPTS, *_interpreters(command), *reads),
-            writes=(cwd, home, *writes),
-            shared_memory_mb=limits.memory_mb // 4,
-        )
-        environment = scrubbed_environment(home, extra_env or {})
-        confined = confined and bubblewrap.problem() is None
-        started = time.monotonic()
-        tail = _Tail(limits.log_kb)
-        with _started(command, view, environment, limits=limits, confined=confined) as running:
-            limit = _watch(running, tail, limits, (tmp, *view.writes))
-        tail.drain(running.output)
-        running.output.close()
-        code = running.process.returncode
-        return Outcome(_exit_code(code), tail.text(), time.monotonic() - started, limit or _kernel_limit(code, limits))
+    place = _Place(cwd, reads, writes, extra_env or {}, confined)
+    with _started(command, place, limits) as started:
+        return _follow(started, limits)
+
+
+@contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    limits: CommandLimits,
+    extra_env: Mapping[str, str] | None = None,
+    reads: Sequence[Path] = (),
+    writes: Sequence[Path] = (),
+    confined: bool = True,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[Background]:
+    """Run the command beside the block, as `run` does, with these file descriptors; it ends with the block."""
+    place = _Place(cwd, reads, writes, extra_env or {}, confined, pass_fds)
+    with _started(command, place, limits) as started, ThreadPoolExecutor(max_workers=1) as follower:
+        background = Background(started, follower.submit(_follow, started, limits))
+        try:
+            yield background
+        finally:
+            started.end()
+
+
+class Background:
+    """A command that runs beside its caller."""
+
+    def __init__(self, started: _Started, outcome: Future[Outcome]) -> None:
+        self._started = started
+        self._outcome = outcome
+
+    def outcome(self, patience: timedelta) -> Outcome | None:
+        """Return how the command ended, by itself or at a limit; None when it still runs after that time."""
+        with suppress(TimeoutError):
+            return self._outcome.result(timeout=patience.total_seconds())
+        return None
+
+    def stop(self) -> Outcome:
+        """Kill what still runs of the command and return how it ended."""
+        self._started.end()
+        return self._outcome.result()
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
-    """A started command: `root` is the process whose descendants are all its processes."""
+class _Place:
+    """Where a command runs: what it may read and write, which variables and file descriptors it gets."""
+
+    cwd: Path
+    reads: Sequence[Path]
+    writes: Sequence[Path]
+    extra_env: Mapping[str, str]
+    confined: bool
+    pass_fds: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A started command: `root` is the process whose descendants are all its processes.
+
+    `directories` are what it may write.
+    """
 
     process: subprocess.Popen[bytes]
     root: psutil.Process | None
     output: IO[bytes]
+    directories: Sequence[Path]
+    _ending: threading.Lock = field(default_factory=threading.Lock)
+
+    def end(self) -> None:
+        """Kill what still runs, and wait until it is gone; any thread may, at any time."""
+        with self._ending:
+            root = self.root if self.root is not None and self.root.is_running() else None
+            if root is not None and root.pid != self.process.pid:  # first of a pid namespace: all die with it
+                _kill_and_wait(root.pid)
+            elif root is not None and self.process.poll() is None:
+                process_tree.end(root)
+            with suppress(ProcessLookupError):  # the whole group has ended by itself
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 class _Tail:
@@ -193,37 +245,53 @@ class _Tail:
 
 
 @contextmanager
-def _started(
-    command: Sequence[str | Path],
-    view: bubblewrap.View,
-    environment: Mapping[str, str],
-    *,
-    limits: CommandLimits,
-    confined: bool,
-) -> Iterator[_Running]:
-    """Start the command in a session of its own, and end all its processes when the block ends."""
+def _started(command: Sequence[str | Path], place: _Place, limits: CommandLimits) -> Iterator[_Started]:
+    """Start the command with a private home, and end all its processes when the block ends."""
+    with workspace("home") as directory:
+        home, tmp = directory / "home", directory / "tmp"
+        home.mkdir()
+        tmp.mkdir()
+        view = bubblewrap.View(
+            cwd=place.cwd,
+            tmp=tmp,
+            reads=(SCRIPTS, *_interpreters(command), *place.reads),
+            writes=(place.cwd, home, *place.writes),
+            shared_memory_mb=limits.memory_mb // 4,
+        )
+        confined = place.confined and bubblewrap.problem() is None
+        limited = _limited(command, limits, confined=confined)
+        environment = scrubbed_environment(home, place.extra_env)
+        process, root = _spawn(limited, view if confined else None, place, environment)
+        assert process.stdout is not None  # noqa: S101 (it was asked for)
+        os.set_blocking(process.stdout.fileno(), False)
+        started = _Started(process, root, process.stdout, (tmp, *view.writes))
+        try:
+            yield started
+        finally:
+            started.end()
+            process.stdout.close()
+
+
+def _spawn(
+    command: Sequence[str], view: bubblewrap.View | None, place: _Place, environment: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], psutil.Process | None]:
+    """Start the command in a session of its own, confined to the view; returns it and the root of its processes."""
     info, info_end = os.pipe()
-    fence = bubblewrap.command_line(view, info_fd=info_end) if confined else []
+    fence = bubblewrap.command_line(view, info_fd=info_end) if view is not None else []
     process = subprocess.Popen(
-        [*fence, *_limited(command, limits, confined=confined)],
-        cwd=view.cwd,
+        [*fence, *command],
+        cwd=place.cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        pass_fds=(info_end,) if confined else (),
+        pass_fds=(*place.pass_fds, info_end) if view is not None else place.pass_fds,
     )
     os.close(info_end)
-    assert process.stdout is not None  # noqa: S101 (it was asked for)
-    os.set_blocking(process.stdout.fileno(), False)
     with os.fdopen(info, "rb") as answer:
         said = answer.read()  # bubblewrap closes its end once it has written; otherwise ours was the only one
-    root = _process(json.loads(said)["child-pid"] if said else process.pid)
-    try:
-        yield _Running(process, root, process.stdout)
-    finally:
-        _end(process, root)
+    return process, _process(json.loads(said)["child-pid"] if said else process.pid)
 
 
 def _limited(command: Sequence[str | Path], limits: CommandLimits, *, confined: bool) -> list[str]:
@@ -246,35 +314,45 @@ def _interpreters(command: Sequence[str | Path]) -> Iterator[Path]:
         yield from bubblewrap.interpreter_files(python)
 
 
-def _watch(running: _Running, tail: _Tail, limits: CommandLimits, directories: Sequence[Path]) -> str | None:
-    """Follow the command until it has ended; returns the limit that it met before."""
+def _follow(started: _Started, limits: CommandLimits) -> Outcome:
+    """Wait until the command has ended or met a limit, and end what is left of it."""
+    began, tail = time.monotonic(), _Tail(limits.log_kb)
+    limit = _watch(started, tail, limits)
+    started.end()
+    tail.drain(started.output)
+    code = started.process.returncode
+    return Outcome(exit_code(code), tail.text(), time.monotonic() - began, limit or kernel_limit(code, limits))
+
+
+def _watch(started: _Started, tail: _Tail, limits: CommandLimits) -> str | None:
+    """Keep what the command prints until it has ended; returns the limit that it met before."""
     deadline = time.monotonic() + limits.wall.total_seconds()
     measure_at = time.monotonic() + _SHORTEST_TICK_SECONDS
-    with _ending(running) as events:
-        while running.process.poll() is None:
+    with _events(started) as events:
+        while started.process.poll() is None:
             now = time.monotonic()
             if now >= deadline:
                 return f"wall time of {limits.wall.total_seconds():g} s"
             if now >= measure_at:
-                if limit := _exceeded(running, limits, directories):
+                if limit := exceeded(started.root, limits, started.directories):
                     return limit
                 spent = time.monotonic() - now
                 measure_at = time.monotonic() + max(_SHORTEST_TICK_SECONDS, _REST * spent)
             for key, _ in events.select(max(0.0, min(deadline, measure_at) - time.monotonic())):
-                if key.fileobj is running.output and not tail.read(running.output):
-                    events.unregister(running.output)  # closed by the command itself
+                if key.fileobj is started.output and not tail.read(started.output):
+                    events.unregister(started.output)  # closed by the command itself
     return None
 
 
 @contextmanager
-def _ending(running: _Running) -> Iterator[selectors.BaseSelector]:
+def _events(started: _Started) -> Iterator[selectors.BaseSelector]:
     """Yield a selector that wakes up when the command prints or ends (the latter on Linux; elsewhere at a tick)."""
     with selectors.DefaultSelector() as events:
-        events.register(running.output, selectors.EVENT_READ)
-        if sys.platform != "linux":
+        events.register(started.output, selectors.EVENT_READ)
+        handle = _pidfd(started.process.pid)
+        if handle is None:
             yield events
             return
-        handle = os.pidfd_open(running.process.pid)
         try:
             events.register(handle, selectors.EVENT_READ)
             yield events
@@ -282,34 +360,12 @@ def _ending(running: _Running) -> Iterator[selectors.BaseSelector]:
             os.close(handle)
 
 
-def _exceeded(running: _Running, limits: CommandLimits, directories: Sequence[Path]) -> str | None:
-    if running.root is None:
-        return None
-    used = process_tree.usage(running.root, directories)
-    if used.processes > limits.processes:
-        return f"{limits.processes} processes"
-    if used.cpu_seconds > limits.cpu.total_seconds():
-        return _cpu_limit(limits)
-    if used.disk_mb > limits.disk_mb:
-        return f"{limits.disk_mb} MB of disk"
-    if used.memory_mb > limits.memory_mb and process_tree.exact_memory_mb(running.root) > limits.memory_mb:
-        return f"{limits.memory_mb} MB of memory"
+def _pidfd(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when the process ends; None when it is gone, or has no such thing."""
+    if sys.platform == "linux":
+        with suppress(ProcessLookupError):
+            return os.pidfd_open(pid)
     return None
-
-
-def _cpu_limit(limits: CommandLimits) -> str:
-    return f"CPU time of {limits.cpu.total_seconds():g} s"
-
-
-def _kernel_limit(code: int, limits: CommandLimits) -> str | None:
-    """Name the limit at which the kernel itself stopped the command."""
-    named = {signal.SIGXCPU: _cpu_limit(limits), signal.SIGXFSZ: f"{limits.disk_mb} MB of disk"}
-    return named.get(signal.Signals(-_exit_code(code))) if _exit_code(code) < 0 else None
-
-
-def _exit_code(code: int) -> int:
-    """Return the code of the command, negative for a signal, as Python's own subprocesses tell it."""
-    return _SIGNALLED - code if _SIGNALLED < code < _SIGNALLED + signal.NSIG else code
 
 
 def _process(pid: int) -> psutil.Process | None:
@@ -318,21 +374,9 @@ def _process(pid: int) -> psutil.Process | None:
     return None  # it has ended already
 
 
-def _end(process: subprocess.Popen[bytes], root: psutil.Process | None) -> None:
-    """Kill what still runs, and wait until it is gone."""
-    if root is not None and root.pid != process.pid:  # the first of a pid namespace: the kernel kills all with it
-        _kill_and_wait(root.pid)
-    elif root is not None and process.poll() is None:
-        process_tree.end(root)
-    with suppress(ProcessLookupError):  # the whole group has ended by itself
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _kill_and_wait(pid: int) -> None:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
+    handle = _pidfd(pid)
+    if handle is None:
         return
     try:
         with suppress(ProcessLookupError):

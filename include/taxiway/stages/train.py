@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.errors import TrainingError
@@ -15,15 +16,23 @@ from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.model_rules import Package, judge_package
 from taxiway.stages.sandbox import SCRIPTS, Outcome, is_plain, run
+from taxiway.stages.scoring_protocol import as_split
+from taxiway.stages.untrusted_files import content, document
 from taxiway.stages.wheel import code_of
 from taxiway.stages.workspaces import workspace
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAINED_ANSWERS = "taxiway/trained_answers.json"
 _MEGABYTE = 1_000_000
+_ANSWERED_ROWS = 20
 
 
 def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, cache: Path, clock: Clock) -> Evidence:
     """Train on the stored training window and store the MLflow model with the build.
 
+    So are some rows with what the saved model answered to them where it was trained: the served one has to agree.
     Raises TrainingError when the function raises, meets a limit, or writes no model of plain files that the spec
     allows.
     """
@@ -31,11 +40,14 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
     environment = environment_of(spec, build, git=git, cache=cache)
     with workspace("train") as directory:
         frame, params, model = directory / "training.parquet", directory / "params.json", directory / "model"
+        rows, answers = directory / "rows.parquet", directory / "answers.json"
         registry.get_file(build.run_id, TRAINING, frame)
         code = code_of(build.run_id, registry, directory)
         params.write_text(json.dumps(spec.params))
+        asked = _some_rows(spec, frame)
+        asked.to_parquet(rows, index=False)
         command: list[str | Path] = [environment.python, SCRIPTS / "train.py", "--entry", checkout.entry]
-        command += ["--frame", frame, "--params", params, "--model-dir", model]
+        command += ["--frame", frame, "--params", params, "--model-dir", model, "--rows", rows, "--answers", answers]
         outcome = run(
             command,
             cwd=directory,
@@ -52,12 +64,34 @@ def train(spec: ModelSpec, build: Build, *, git: GitHost, registry: Registry, ca
                 where=build.where,
                 next_step="write plain files only: copy what the links lead to.",
             )
+        registry.put_json(build.run_id, TRAINED_ANSWERS, {"inputs": as_split(asked), **_answers(build, answers)})
         evidence, package = _describe(spec, build, model, outcome, clock=clock)
         if not package.violations:
             registry.put_directory(build.run_id, "model", model)
         record(registry, build.run_id, evidence)
         package.refuse(build.where)
         return evidence
+
+
+def _some_rows(spec: ModelSpec, training: Path) -> pd.DataFrame:
+    """Return the features of rows from the whole training window, evenly spread."""
+    import pandas as pd
+
+    frame = pd.read_parquet(training, columns=list(spec.data.features))
+    return frame.iloc[:: max(1, len(frame) // _ANSWERED_ROWS)].head(_ANSWERED_ROWS)
+
+
+def _answers(build: Build, path: Path) -> dict[str, object]:
+    """Return what the training process said that the model predicts, and the columns of its signature."""
+    try:
+        found = document(content(path, most_bytes=_MEGABYTE))
+        return {"predictions": list(found["predictions"]), "columns": list(found["columns"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"the training process left no readable answers of the model: {error}",
+            where=build.where,
+            next_step="the task's log has its whole output; correct the code and push.",
+        ) from error
 
 
 def _describe(

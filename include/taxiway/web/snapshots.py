@@ -188,7 +188,11 @@ def _waiting(spec: ModelSpec, candidate: Candidate) -> Waiting | None:
         return Waiting("the pipeline to act on the testers' verdict")
     if state == State.TESTED:
         return Waiting("approval", spec.approval.approvers)
-    pipeline = {State.CANDIDATE.value: "its delivery", State.APPROVED.value: "its promotion to production"}
+    pipeline = {
+        State.CANDIDATE.value: "its delivery",
+        State.APPROVED.value: "its rollout",
+        State.ROLLING_OUT.value: "the end of its rollout",
+    }
     return Waiting(pipeline[state]) if state in pipeline else None
 
 
