@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from taxiway.adapters.cyclonedx_sbom import CycloneDx
 from taxiway.errors import TestsFailed
 from taxiway.spec import ModelSpec
-from taxiway.stages.build import Build, Request, open_build
+from taxiway.stages.build import Build, BuildTools, Request, open_build
+from taxiway.stages.build import build as build_once
 from taxiway.stages.repository_tests import RepositoryTests
 from tests.fakes import FakeClock, FakeGit, FakeRegistry
 from tests.gateway_process import CACHE, LOCK
@@ -44,7 +46,21 @@ def test_later():
     assert False
 """
 FILES = {
-    "pyproject.toml": '[tool.taxiway]\ntrain = "adder:double"\n[tool.pytest.ini_options]\naddopts = "-q -q"\n',
+    "pyproject.toml": """
+[build-system]
+requires = ["uv_build"]
+build-backend = "uv_build"
+
+[project]
+name = "adder"
+version = "1.0"
+
+[tool.taxiway]
+train = "adder:double"
+
+[tool.pytest.ini_options]
+addopts = "-q -q"
+""",
     "src/adder/__init__.py": CODE,
     "tests/unit/test_adder.py": TESTS,
     "tests/integration/test_served.py": "def test_nothing(): pass\n",
@@ -86,7 +102,8 @@ def repository(
     git, registry, spec = FakeGit(), FakeRegistry(), spec or small_spec()
     git.commit(URL, {**FILES, "requirements.txt": lock, **changed})
     request = Request("commit-1", None, None, "commit", None)
-    build = open_build(spec, request, git=git, registry=registry, cache=CACHE)
+    build = open_build(spec, request, git=git, registry=registry, cache=CACHE, clock=FakeClock())
+    build_once(spec, build, BuildTools(git, registry, CycloneDx(), CACHE, FakeClock()))
     return Repository(registry, RepositoryTests(spec, build, git, registry, CACHE, FakeClock()), build)
 
 

@@ -14,8 +14,8 @@ from taxiway.stages.workspaces import workspace
 
 RECORD = "taxiway/release.signed.json"
 STAGES = (
-    "build", "static_checks", "unit_tests", "snapshot", "check_data", "data_tests", "train", "integration_tests", "package_checks", "evaluation",
-    "gate", "staging_checks", "uat", "approval", "rollout", "production_checks",
+    "build", "static_checks", "unit_tests", "snapshot", "check_data", "data_tests", "train", "integration_tests",
+    "package_checks", "evaluation", "gate", "staging_checks", "uat", "approval", "rollout", "production_checks",
 )  # fmt: skip
 """The stages whose evidence belongs into the record."""
 
