@@ -63,6 +63,7 @@ def measured(figures: Mapping[str, Any]) -> Measured:
         slices=[SliceFigure(row["group"], row["rows"], _number(row["value"])) for row in figures["slices"]],
         latency_p99_ms=figures["latency_p99_ms"],
         size_mb=figures["size_mb"],
+        champion_problem=figures.get("champion_problem", ""),
     )
 
 
