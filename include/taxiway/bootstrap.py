@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taxiway.ports import (
         Clock,
         DataSource,
+        EvaluationPages,
         GitHost,
         Notifier,
         PredictionLog,
@@ -123,6 +124,12 @@ class Services:
         from taxiway.adapters.evidently_reports import EvidentlyReports
 
         return EvidentlyReports()
+
+    @cached_property
+    def evaluation_pages(self) -> EvaluationPages:
+        from taxiway.adapters.evaluation_page import HtmlEvaluationPages
+
+        return HtmlEvaluationPages()
 
     @cached_property
     def clock(self) -> Clock:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from taxiway.domain.charts import Page
     from taxiway.domain.values import (
         Candidate,
         Commit,
@@ -176,6 +177,13 @@ class ReportColumns(Protocol):
     def drift_threshold(self) -> float: ...
     @property
     def drift_share(self) -> float: ...
+
+
+class EvaluationPages(Protocol):
+    """The page that people read about a candidate and the champion."""
+
+    def write(self, page: Page, directory: Path) -> None:
+        """Write `evaluation.html` and `figures/<name>.png` of every drawing below the directory."""
 
 
 class Notifier(Protocol):

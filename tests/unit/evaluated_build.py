@@ -34,7 +34,7 @@ ANSWERS = {
     "binary": "return 1 / (1 + np.exp(-frame['temp'].to_numpy() / 3 + noise))",
     "scores": """
         distance = np.abs(frame['temp'].to_numpy()[:, None] - np.array([-5, 5, 0]))
-        scores = np.exp(-distance - noise[:, None])
+        scores = np.exp(-distance * (0.7 + noise[:, None] ** 2))
         return scores / scores.sum(axis=1, keepdims=True)""",
     "labels": """
         warmth = frame['temp'].to_numpy() + noise

@@ -37,6 +37,10 @@ class SlicePolicy:
     min: float | None = None
     max: float | None = None
 
+    def is_missed_by(self, value: float) -> bool:
+        """Tell whether a group with this value is outside of the limits."""
+        return (self.min is not None and value < self.min) or (self.max is not None and value > self.max)
+
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
@@ -200,7 +204,7 @@ def _slices(policy: SlicePolicy, figures: Sequence[SliceFigure] | None) -> Check
     if figures is None:
         return Check(name, Verdict.ERROR, f"{name} was not measured")
     judged = [figure for figure in figures if figure.rows >= policy.min_rows]
-    outside = [figure for figure in judged if _is_outside(figure.value, policy)]
+    outside = [figure for figure in judged if policy.is_missed_by(figure.value)]
     undefined = [figure for figure in judged if math.isnan(figure.value)]
     if outside:
         verdict = Verdict.FAILED
@@ -228,10 +232,6 @@ def _slice_figures(policy: SlicePolicy, figures: Sequence[SliceFigure]) -> dict[
         for figure in figures
     ]
     return {"minimum": policy.min, "maximum": policy.max, "min_rows": policy.min_rows, "groups": groups}
-
-
-def _is_outside(value: float, policy: SlicePolicy) -> bool:
-    return (policy.min is not None and value < policy.min) or (policy.max is not None and value > policy.max)
 
 
 def _limits_text(policy: SlicePolicy) -> str:
