@@ -17,7 +17,15 @@ from taxiway.stages.gate import judge
 from taxiway.stages.golden import GOLDEN
 from taxiway.stages.slices import slice_figures
 from taxiway.stages.stored_predictions import PREDICTIONS, stored_predictions
-from tests.unit.evaluated_build import ALL_METRICS, ANSWERS, METRICS, Evaluated, holdout, spec_for
+from tests.unit.evaluated_build import (
+    ALL_METRICS,
+    ANSWERS,
+    METRICS,
+    Evaluated,
+    evaluated_with_champion,
+    holdout,
+    spec_for,
+)
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to make the models' environment
 
@@ -25,9 +33,7 @@ pytestmark = pytest.mark.timeout(600)  # the first test may have to make the mod
 @pytest.fixture(scope="module", params=ANSWERS)
 def evaluated(request: pytest.FixtureRequest, keys: tuple[Path, Path]) -> tuple[Evaluated, Evidence]:
     """A build of each kind of answers, evaluated against a champion."""
-    found = Evaluated(request.param, keys)
-    found.promote()
-    return found, found.evaluate()
+    return evaluated_with_champion(request.param, keys)
 
 
 def test_both_models_are_measured_by_every_metric(evaluated: tuple[Evaluated, Evidence]) -> None:

@@ -13,6 +13,7 @@ from taxiway.stages.digests import directory_digest
 from taxiway.stages.workspaces import workspace
 
 SIGNATURE = "taxiway/model.sig"
+EVALUATION_PAGE = "taxiway/evaluation.html"
 DIGEST, LOCK, STATE, APPROVAL = "taxiway.digest", "taxiway.lock", "taxiway.state", "taxiway.approval"
 REASON, REQUESTED_BY, VERDICT = "taxiway.reason", "taxiway.requested_by", "taxiway.verdict"
 
@@ -73,6 +74,13 @@ def verify(candidate: Candidate, *, registry: Registry, verifier: Verifier) -> N
     """Check digest and signature of the stored model; raises IntegrityError."""
     with workspace("verify") as directory:
         fetch_verified(candidate, directory, registry=registry, verifier=verifier)
+
+
+def evaluation_page(candidate: Candidate, registry: Registry) -> str:
+    """Return the address of the page about the version's evaluation; empty when none was drawn."""
+    if EVALUATION_PAGE not in registry.list_files(candidate.run_id, "taxiway"):
+        return ""
+    return registry.page(candidate.run_id, EVALUATION_PAGE)
 
 
 def refuse_closed(candidate: Candidate) -> None:

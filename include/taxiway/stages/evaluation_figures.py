@@ -20,13 +20,14 @@ from taxiway.domain.metrics import compute_by_block, higher_is_better
 from taxiway.ports import EvaluationPages, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
+from taxiway.stages.candidates import EVALUATION_PAGE
 from taxiway.stages.evaluation_charts import kind_figures, numbers, shown
 from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.gate import measured, policy
 from taxiway.stages.stored_predictions import HoldoutPredictions, stored_predictions
 from taxiway.stages.workspaces import workspace
 
-PAGE, FIGURES = "taxiway/evaluation.html", "taxiway/figures"
+FIGURES = "taxiway/figures"
 _MOST_DAYS, _MOST_GROUPS = 500, 200
 
 
@@ -37,8 +38,8 @@ def draw_evaluation(spec: ModelSpec, build: Build, *, registry: Registry, pages:
     with workspace("figures") as directory:
         pages.write(page, directory)
         registry.put_directory(build.run_id, FIGURES, directory / "figures")
-        registry.put_file(build.run_id, PAGE, directory / "evaluation.html")
-    return PAGE
+        registry.put_file(build.run_id, EVALUATION_PAGE, directory / "evaluation.html")
+    return EVALUATION_PAGE
 
 
 def evaluation_page(spec: ModelSpec, build: Build, evaluation: Evidence, predictions: HoldoutPredictions) -> Page:
