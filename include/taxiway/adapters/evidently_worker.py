@@ -23,6 +23,8 @@ def main(job_file: Path) -> None:
     empty = [name for name in reference if reference[name].isna().all() or current[name].isna().all()]
     job["numerical"] = [name for name in job["numerical"] if name not in empty]
     job["categorical"] = [name for name in job["categorical"] if name not in empty]
+    if job["kind"] == "multiclass" and job["label"] and _has_two_classes(job, reference, current):
+        job["label"] = None
     definition = _definition(job)
     snapshot = Report(_metrics(job), include_tests=True).run(
         Dataset.from_pandas(current, data_definition=definition),
@@ -33,6 +35,11 @@ def main(job_file: Path) -> None:
     document["rows"] = {"reference": len(reference), "current": len(current)}
     document["without_values"] = empty  # Evidently cannot compare a column that has none
     Path(job["document"]).write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def _has_two_classes(job: dict[str, Any], *frames: pd.DataFrame) -> bool:
+    """Tell whether a frame shows two classes only: Evidently takes them for a binary task, and fails on its label 1."""
+    return any(frame[[job["label"], job["prediction"]]].stack().nunique() == 2 for frame in frames)
 
 
 def _definition(job: dict[str, Any]) -> DataDefinition:
