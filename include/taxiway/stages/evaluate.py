@@ -150,7 +150,7 @@ def required_inputs(model: Path) -> set[str]:
     import yaml
 
     signature = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8")).get("signature") or {}
-    inputs = json.loads(signature.get("inputs") or "[]")
+    inputs = json.loads(signature.get("inputs") or "[]") or []
     return {column["name"] for column in inputs if "name" in column and column.get("required", True)}
 
 
