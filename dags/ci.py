@@ -2,6 +2,7 @@
 
 checkout -> build -> unit tests | static checks | data snapshot -> data checks | report on the data
          -> train -> integration tests | package checks | evaluate -> gate -> register -> start the delivery
+                                                                   -> draw the evaluation
 """
 
 from __future__ import annotations
@@ -117,6 +118,14 @@ def evaluate(s: Services, spec: ModelSpec, build: Build) -> Json:
 
 
 @build_stage()
+def draw_evaluation(s: Services, spec: ModelSpec, build: Build) -> str:
+    """Draw the page about the evaluation that people read."""
+    from taxiway.stages.evaluation_figures import draw_evaluation as draw
+
+    return draw(spec, build, registry=s.registry, pages=s.evaluation_pages)
+
+
+@build_stage()
 def gate(s: Services, spec: ModelSpec, build: Build) -> Json:
     """Judge the figures: a failed gate ends the run."""
     from taxiway.stages.gate import judge
@@ -163,6 +172,7 @@ def build(spec: ModelSpec) -> DAG:
         checked_out >> built >> tested
         checked_out >> snapshot >> checked
         [*tested, *checked] >> trained >> [*served, evaluated] >> judged >> registered >> delivery
+        evaluated >> draw_evaluation(model, checked_out)
         registered >> close_build(model).as_teardown()
     return dag
 

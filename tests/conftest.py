@@ -23,6 +23,7 @@ _START_SECONDS = 200.0
 _airflow_home = tempfile.TemporaryDirectory(prefix="taxiway-airflow-", ignore_cleanup_errors=True)
 os.environ.setdefault("AIRFLOW_HOME", _airflow_home.name)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ.setdefault("MPLCONFIGDIR", _airflow_home.name)  # Matplotlib's list of fonts, else in the user's home
 
 
 @pytest.fixture(scope="session")

@@ -180,7 +180,7 @@ class FakePredictionLog:
 
 
 def _observation(version: int, answers: Sequence[Sequence[Any] | None]) -> VersionObservation:
-    values = [value for answer in answers if answer is not None for value in answer]
+    values = [value for answer in answers for value in answer or () if isinstance(value, int | float)]
     return VersionObservation(
         version=version,
         requests=len(answers),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Clock,
         DataSource,
         DataTests,
+        EvaluationPages,
         GitHost,
         Notifier,
         PredictionLog,
@@ -132,10 +133,17 @@ class Services:
 
         return CycloneDx()
 
+    @cached_property
     def data_tests(self) -> DataTests:
         from taxiway.adapters.evidently_data_tests import EvidentlyDataTests
 
         return EvidentlyDataTests()
+
+    @cached_property
+    def evaluation_pages(self) -> EvaluationPages:
+        from taxiway.adapters.evaluation_page import HtmlEvaluationPages
+
+        return HtmlEvaluationPages()
 
     @cached_property
     def clock(self) -> Clock:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from taxiway.domain.charts import Page
     from taxiway.domain.second_opinion import DataTest, TestResult
     from taxiway.domain.values import (
         Candidate,
@@ -196,6 +197,13 @@ class BillOfMaterials(Protocol):
 
     def write(self, components: Sequence[Component], destination: Path, *, name: str, version: str) -> None:
         """Write the bill of the environment `name` in its `version`; the same components give the same bytes."""
+
+
+class EvaluationPages(Protocol):
+    """The page that people read about a candidate and the champion."""
+
+    def write(self, page: Page, directory: Path) -> None:
+        """Write `evaluation.html` and `figures/<name>.png` of every drawing below the directory."""
 
 
 class Notifier(Protocol):

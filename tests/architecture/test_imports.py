@@ -11,7 +11,7 @@ import pytest
 
 from tests.architecture.sources import PACKAGE, PROJECT, imported_modules, place, python_files, syntax_tree
 
-HEAVY = ("boto3", "evidently", "mlflow", "model_signing", "pandas", "pyarrow", "sklearn")
+HEAVY = ("boto3", "evidently", "matplotlib", "mlflow", "model_signing", "pandas", "pyarrow", "sklearn")
 THIRD_PARTIES = {
     "include/taxiway/domain": {"numpy", "taxiway.domain", "taxiway.errors"},
     "include/taxiway/sandbox": {"fastapi", "mlflow", "numpy", "pandas", "pyarrow", "starlette", "uvicorn"},

@@ -70,6 +70,20 @@ def test_row_is_kept_as_it_was_sent(log: tuple[PredictionLog, Add]) -> None:
     ]
 
 
+@pytest.mark.parametrize("predictions", [[[0.1, 0.7, 0.2], [1, 0, 0]], ["green", "red"], [1.5, None]])
+def test_predictions_of_every_kind_are_kept(log: tuple[PredictionLog, Add], predictions: list[Any]) -> None:
+    """Scores of classes, classes and numbers come back as they were answered."""
+    reader, add = log
+    at = "2013-06-03T10:00:00"
+    add(_entry(rows=[["f1", at, "AA", 3], ["f2", at, "UA", 4]], predictions=predictions))
+
+    found = reader.read("flight_delays", JUNE)["prediction"]
+
+    assert [
+        None if pd.api.types.is_scalar(value) and pd.isna(value) else _plain(value) for value in found
+    ] == predictions
+
+
 def test_window_is_half_open_and_ordered(log: tuple[PredictionLog, Add]) -> None:
     """Rows count by their event time: the start is in the window, the end is not."""
     reader, add = log
@@ -143,3 +157,7 @@ def _entry(
         rows=rows,
         predictions=predictions,
     )
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | float) else list(value)

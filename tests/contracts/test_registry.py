@@ -144,6 +144,15 @@ def test_a_file_has_an_address_to_look_at(registry: Registry, run_id: str) -> No
     assert page.endswith("taxiway/report.html")
 
 
+def test_the_address_of_a_file_has_no_password(mlflow_url: str, model: str) -> None:
+    """Who is sent to MLflow's pages learns nothing of how the platform signs in there."""
+    registry = MlflowRegistry(mlflow_url.replace("//", "//robot:hunter2@"))
+
+    page = registry.page(registry.open_build(model, "commit-1", {}), "taxiway/report.html")
+
+    assert page.startswith(f"{mlflow_url}/#/")
+
+
 def test_an_unknown_run_is_not_found(registry: Registry, model: str) -> None:
     """Everything about a run that does not exist raises NotFoundError."""
     with pytest.raises(NotFoundError):

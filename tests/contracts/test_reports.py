@@ -133,6 +133,21 @@ def test_evidently_knows_every_kind_of_task(write: Callable[..., Written], kind:
     assert metric in types
 
 
+def test_evidently_takes_windows_without_one_of_the_classes(write: Callable[..., Written]) -> None:
+    """A calm window in which two classes only occurred and were predicted has a report, of drift alone."""
+    columns = replace(BINARY, kind="multiclass", label="gate", numerical=("temp", "wind"), categorical=("prediction",))
+    reference, current = rows(1), rows(2)
+    calm = current[current["gate"] != "C"]
+
+    written = write(
+        EvidentlyReports(), reference.assign(prediction=reference["gate"]), calm.assign(prediction="A"), columns
+    )
+
+    assert written.results["rows"]["current"] == len(calm)
+    assert "Accuracy" not in [found["config"]["type"].rpartition(":")[2] for found in written.results["metrics"]]
+    assert set(written.statuses()) == {"temp", "wind", "prediction"}
+
+
 def test_failure_of_evidently_tells_why(write: Callable[..., Written]) -> None:
     """Rows that Evidently cannot compare end in its own last words, in an error that is not tried again."""
     with pytest.raises(DataError, match="Evidently cannot make a report") as failure:

@@ -99,10 +99,14 @@ class Production:
 
     def answer(self, rows: pd.DataFrame, *, version: int = 1, role: str = "champion", hour: int = 0) -> None:
         """Log the rows as one answered request; a later hour is a later answer."""
+        self.log.add(MODEL, self.entry(rows, version=version, role=role, hour=hour))
+
+    def entry(self, rows: pd.DataFrame, *, version: int = 1, role: str = "champion", hour: int = 0) -> LogEntry:
+        """Return the rows as one answered request."""
         columns = [name for name in ("flight", "at", *FEATURES) if name in rows]
         sent = rows[columns].astype(object).where(rows[columns].notna(), None)
         sent["at"] = rows["at"].map(lambda moment: moment.isoformat())
-        entry = LogEntry(
+        return LogEntry(
             request_id=f"request-{version}-{role}-{hour}",
             logged_at=MAY.start + timedelta(hours=hour),
             version=version,
@@ -114,7 +118,6 @@ class Production:
             rows=sent.to_numpy().tolist(),
             predictions=rows["prediction"].tolist(),
         )
-        self.log.add(MODEL, entry)
 
     def stored_frame(self, run_id: str, path: str) -> pd.DataFrame:
         """Return a Parquet file of the run."""

@@ -11,7 +11,7 @@ from taxiway.domain.evidence import Verdict
 from taxiway.domain.uat import SignOff
 from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, TrafficPlan
 from taxiway.errors import DeliveryStopped, IntegrityError
-from taxiway.stages.candidates import REASON, State, state_of
+from taxiway.stages.candidates import EVALUATION_PAGE, REASON, State, state_of
 from taxiway.stages.deliver import Approved
 from taxiway.stages.uat import record_sign_off
 from tests.unit.model_versions import MODEL, Field
@@ -99,6 +99,19 @@ def test_an_older_candidate_cannot_overtake_a_newer_one(field: Field) -> None:
 
     with pytest.raises(DeliveryStopped, match="superseded"):
         field.delivery(late.version).admit(field.verifier)
+
+
+def test_admission_leads_to_the_evaluation(field: Field, tmp_path: Path) -> None:
+    """Who is asked to approve finds the page with the charts, when one was drawn."""
+    candidate = field.candidate("new")
+    without = field.delivery(candidate.version).admit(field.verifier)
+    (tmp_path / "page.html").write_text("<!doctype html>")
+    field.registry.put_file(candidate.run_id, EVALUATION_PAGE, tmp_path / "page.html")
+
+    admitted = field.delivery(candidate.version).admit(field.verifier)
+
+    assert without["evaluation"] == ""
+    assert admitted["evaluation"] == field.registry.page(candidate.run_id, EVALUATION_PAGE)
 
 
 def test_staging_that_answers_differently_stops_the_delivery(field: Field) -> None:

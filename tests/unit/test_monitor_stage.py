@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,7 +15,7 @@ from taxiway.domain.values import Window
 from taxiway.errors import DataError
 from taxiway.ports import ReportColumns
 from taxiway.stages.monitor import Collected, MonitoringResult, collect, publish, report, resolve_window
-from tests.unit.monitored_model import MAY, MODEL, Production, flights, model_spec
+from tests.unit.monitored_model import MAY, MODEL, Production, flights
 
 FOLDER = "taxiway/monitoring/2013-05-29"
 
@@ -310,28 +309,3 @@ def test_windows_that_end_at_different_hours_are_kept_apart(production: Producti
 
     assert found is not None
     assert found.window.evidence == "taxiway/monitoring/2013-05-28T1200.json"
-
-
-def test_class_probabilities_are_watched_as_classes(production: Production) -> None:
-    """A multiclass model's probabilities are scored as such and profiled by their most probable class."""
-    p = production
-    task = {"kind": "multiclass", "label": "late", "key": "flight", "timestamp": "at"}
-    performance = {"metric": "accuracy", "max_drop": 0.1, "min_labels": 200}
-    p.spec = model_spec(task=task, monitoring={"performance": performance, "report_rows": 100})
-    run_id = p.registry.candidate(MODEL, 1).run_id
-    p.store_reference(run_id, _with_probabilities(p.stored_frame(run_id, "taxiway/reference.parquet")))
-    p.answer(_with_probabilities(flights(MAY)))
-
-    figures = watched(p).figures
-    bins = p.registry.get_json(run_id, f"{FOLDER}/profiles.json")["prediction"]["bins"]
-
-    _, current = columns_of_report(p)
-
-    assert bins == ["0", "1", "other", "missing"]
-    assert set(current["late"]) == set(current["prediction"]) == {"0", "1"}
-    assert figures["value"] == pytest.approx(figures["reference"], abs=0.08)
-
-
-def _with_probabilities(rows: pd.DataFrame) -> pd.DataFrame:
-    scores = rows["prediction"].to_numpy()
-    return rows.assign(prediction=np.stack([1 - scores, scores], axis=1).tolist())

@@ -29,20 +29,19 @@ SIGN_OFF = f"{API_VERSION}/sign-offs/me"
 ACCEPT = {"accepted": True, "rating": 4, "comments": "looks right"}
 REJECT = {"accepted": False, "rating": 1, "comments": "wrong on new customers"}
 
-SPEC = ModelSpec.model_validate(
-    {
-        "model": MODEL,
-        "description": "Will this customer leave?",
-        "owner": "crm",
-        "repository": {"url": "https://robot:hunter2@git.example/churn.git"},
-        "task": {"kind": "binary", "label": "left", "key": "customer", "timestamp": "asked_at"},
-        "data": {"uri": "file:///data/churn", "features": ["plan", "months"]},
-        "gates": {"metrics": {"roc_auc": {"min": 0.6}}},
-        "uat": {"testers": ["ana", "ben", "carla"], "quorum": 2, "cases": 2},
-        "approval": {"approvers": ["dana"]},
-        "monitoring": {"performance": {"metric": "roc_auc", "max_drop": 0.05}},
-    }
-)
+DOCUMENT: dict[str, Any] = {
+    "model": MODEL,
+    "description": "Will this customer leave?",
+    "owner": "crm",
+    "repository": {"url": "https://robot:hunter2@git.example/churn.git"},
+    "task": {"kind": "binary", "label": "left", "key": "customer", "timestamp": "asked_at"},
+    "data": {"uri": "file:///data/churn", "features": ["plan", "months"]},
+    "gates": {"metrics": {"roc_auc": {"min": 0.6}}},
+    "uat": {"testers": ["ana", "ben", "carla"], "quorum": 2, "cases": 2},
+    "approval": {"approvers": ["dana"]},
+    "monitoring": {"performance": {"metric": "roc_auc", "max_drop": 0.05}},
+}
+SPEC = ModelSpec.model_validate(DOCUMENT)
 
 
 @dataclass
@@ -53,16 +52,17 @@ class Place:
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     clock: FakeClock = field(default_factory=FakeClock)
     problems: tuple[Problem, ...] = ()
+    model: ModelSpec = SPEC
 
     def specs(self) -> SpecSet:
         """Return the one spec and what was set as broken."""
-        return SpecSet({MODEL: SPEC}, self.problems)
+        return SpecSet({MODEL: self.model}, self.problems)
 
     def spec(self, model: str) -> ModelSpec:
         """Return the spec; raises NotFoundError."""
         if model != MODEL:
             raise NotFoundError(f"there is no valid spec for model {model!r}")
-        return SPEC
+        return self.model
 
 
 class SilentRegistry(FakeRegistry):
@@ -177,6 +177,19 @@ async def test_version_page_shows_cases_evidence_and_links(client: httpx.AsyncCl
     assert f'href="http://mlflow.example:5000/#/models/{MODEL}/versions/2"' in page
     assert f'href="/dags/{MODEL}.delivery/runs/candidate-2"' in page
     assert 'action="/taxiway/models/churn/versions/2/sign-off"' in page
+
+
+async def test_version_page_leads_to_the_evaluation(client: httpx.AsyncClient, place: Place, tmp_path: Path) -> None:
+    """The page with the charts is linked as soon as it is drawn."""
+    before = (await client.get(VERSION, headers=as_user("ana"))).text
+    (tmp_path / "evaluation.html").write_text("<!doctype html>")
+    run = place.registry.candidate(MODEL, 2).run_id
+    place.registry.put_file(run, "taxiway/evaluation.html", tmp_path / "evaluation.html")
+
+    after = (await client.get(VERSION, headers=as_user("ana"))).text
+
+    assert "Evaluation with charts" not in before
+    assert f'href="memory://runs/{run}/taxiway/evaluation.html">Evaluation with charts' in after
 
 
 async def test_a_tester_accepts_and_changes_the_answer(client: httpx.AsyncClient, place: Place) -> None:

@@ -28,8 +28,9 @@ class EvidentlyReports:
     ) -> None:
         """Compare current with reference; write the HTML report and its results as JSON.
 
-        Columns without any value are left out and named in the JSON under `without_values`. Raises DataError with the
-        end of Evidently's message when these rows cannot be compared, TransientError when a limit stopped it.
+        Columns without any value are left out and named in the JSON under `without_values`; the performance is left out
+        where rows of a multiclass task show only two of its classes. Raises DataError with the end of Evidently's
+        message when these rows cannot be compared, TransientError when a limit stopped it.
         """
         with workspace("evidently") as directory:
             before, now = directory / "reference.parquet", directory / "current.parquet"

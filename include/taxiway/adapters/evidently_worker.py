@@ -42,6 +42,8 @@ def write_report(job: dict[str, Any]) -> None:
     empty = [name for name in reference if reference[name].isna().all() or current[name].isna().all()]
     job["numerical"] = [name for name in job["numerical"] if name not in empty]
     job["categorical"] = [name for name in job["categorical"] if name not in empty]
+    if job["kind"] == "multiclass" and job["label"] and _has_two_classes(job, reference, current):
+        job["label"] = None
     definition = _definition(job)
     snapshot = Report(_metrics(job), include_tests=True).run(
         Dataset.from_pandas(current, data_definition=definition),
@@ -105,6 +107,11 @@ def _dataset(frame: pd.DataFrame) -> Dataset:
         categorical_columns=[name for name in frame if name not in {*numbers, *times}],
     )
     return Dataset.from_pandas(frame, data_definition=definition)
+
+
+def _has_two_classes(job: dict[str, Any], *frames: pd.DataFrame) -> bool:
+    """Tell whether a frame shows two classes only: Evidently takes them for a binary task, and fails on its label 1."""
+    return any(frame[[job["label"], job["prediction"]]].stack().nunique() == 2 for frame in frames)
 
 
 def _definition(job: dict[str, Any]) -> DataDefinition:

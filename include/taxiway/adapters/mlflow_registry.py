@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from taxiway.adapters.mlflow_rest import MlflowRest
 from taxiway.adapters.system_clock import SystemClock
@@ -100,9 +100,14 @@ class MlflowRegistry:
         return [f"{path}/{name}".lstrip("/") for name, is_directory in entries if not is_directory]
 
     def page(self, run_id: str, path: str) -> str:
-        """Return the address of a stored file in MLflow's user interface; raises NotFoundError for an unknown run."""
+        """Return the address of a stored file in MLflow's user interface, without a password of ours.
+
+        Raises NotFoundError for an unknown run.
+        """
         experiment = self._run(run_id)["info"]["experiment_id"]
-        return f"{self._rest.url}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
+        parts = urlsplit(self._rest.url)
+        url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return f"{url}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
 
     # Candidates
 

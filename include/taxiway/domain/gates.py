@@ -3,7 +3,8 @@
 Limits (minimum, maximum, slices, latency, size) are judged on the figure itself. The comparison with the champion is
 judged on the bounds of the difference (see `domain.statistics`), turned so that more is better: `passed` when the
 lower bound is above -margin, `failed` when the upper bound is below -margin, else `inconclusive`. What policy asks
-for and nobody measured is an `error`; what the rows do not define is `inconclusive`.
+for and nobody measured is an `error`; what the rows do not define is `inconclusive`, and so is the comparison with a
+champion that can no longer be measured: a person decides then.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class SlicePolicy:
     min: float | None = None
     max: float | None = None
 
+    def is_missed_by(self, value: float) -> bool:
+        """Tell whether a group with this value is outside of the limits."""
+        return (self.min is not None and value < self.min) or (self.max is not None and value > self.max)
+
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
@@ -62,7 +67,8 @@ class Measured:
     """What was measured of a candidate; None (or no entry) means not measured.
 
     `metrics` are the candidate's values on the holdout; `champion` the champion's values on the same rows, None when
-    nothing serves yet; `differences` are candidate minus champion.
+    nothing serves yet; `differences` are candidate minus champion. `champion_problem` says why the champion that
+    serves could not be measured.
     """
 
     metrics: Mapping[str, float]
@@ -71,6 +77,7 @@ class Measured:
     slices: Sequence[SliceFigure] | None = None
     latency_p99_ms: float | None = None
     size_mb: float | None = None
+    champion_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +153,9 @@ def _limit(name: str, what: str, value: float | None, limit: float, *, upper: bo
 
 def _comparison(metric: str, margin: float, confidence: float, measured: Measured) -> Check:
     name = f"{metric} against champion"
+    if measured.champion_problem:
+        reason = f"{metric} was not compared, because the champion could not be measured: {measured.champion_problem}"
+        return Check(name, Verdict.INCONCLUSIVE, reason, {"margin": margin})
     if measured.champion is None:
         return Check(name, Verdict.PASSED, f"there is no champion to compare {metric} with", {"margin": margin})
     interval, value = measured.differences.get(metric), measured.metrics.get(metric)
@@ -194,7 +204,7 @@ def _slices(policy: SlicePolicy, figures: Sequence[SliceFigure] | None) -> Check
     if figures is None:
         return Check(name, Verdict.ERROR, f"{name} was not measured")
     judged = [figure for figure in figures if figure.rows >= policy.min_rows]
-    outside = [figure for figure in judged if _is_outside(figure.value, policy)]
+    outside = [figure for figure in judged if policy.is_missed_by(figure.value)]
     undefined = [figure for figure in judged if math.isnan(figure.value)]
     if outside:
         verdict = Verdict.FAILED
@@ -222,10 +232,6 @@ def _slice_figures(policy: SlicePolicy, figures: Sequence[SliceFigure]) -> dict[
         for figure in figures
     ]
     return {"minimum": policy.min, "maximum": policy.max, "min_rows": policy.min_rows, "groups": groups}
-
-
-def _is_outside(value: float, policy: SlicePolicy) -> bool:
-    return (policy.min is not None and value < policy.min) or (policy.max is not None and value > policy.max)
 
 
 def _limits_text(policy: SlicePolicy) -> str:

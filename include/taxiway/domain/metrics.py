@@ -10,7 +10,7 @@ What labels and predictions are, by kind of task:
   A score of 0.5 or more counts as a guess of label 1.
 - multiclass: labels are integers or text; predictions are either labels (1-D), or class probabilities (2-D, one
   column per class in the sorted order of the classes; the guess is the most probable class, the first of equals).
-  `classes` names the classes when the labels may not show all of them.
+  `classes` names all classes, so that rows without one of them mean the same; without it the labels show them all.
 - regression: labels and predictions are finite numbers.
 
 A metric that these rows do not define (ROC AUC of one class only, R2 of constant labels) is NaN.
@@ -30,6 +30,7 @@ from taxiway.errors import ContractError, DataError, SpecError
 Array: TypeAlias = NDArray[Any]
 
 _EPSILON = float(np.finfo(np.float64).eps)
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,15 +81,27 @@ class Metric:
         return float(self.value(self.sums(rows, everything))[0])
 
 
-def compute(
-    kind: str, metric: str, labels: ArrayLike, predictions: ArrayLike, *, classes: Sequence[Any] | None = None
-) -> float:
+def compute(kind: str, metric: str, labels: ArrayLike, predictions: ArrayLike, *, classes: Sequence[Any] = ()) -> float:
     """Return the metric of the rows; NaN when these rows do not define it.
 
     Raises SpecError when the metric does not suit the kind, DataError for unusable labels, ContractError for
     predictions that are not what the kind asks for.
     """
     return find(kind, metric).of(read_rows(kind, labels, predictions, classes=classes))
+
+
+def compute_by_block(
+    kind: str,
+    metric: str,
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    *,
+    blocks: ArrayLike,
+    classes: Sequence[Any] = (),
+) -> Array:
+    """Return the metric of each block of rows, in the rising order of the blocks' ids; raises as `compute` does."""
+    found = find(kind, metric)
+    return found.value(found.sums(read_rows(kind, labels, predictions, classes=classes), Blocks.of(blocks)))
 
 
 def find(kind: str, metric: str) -> Metric:
@@ -109,7 +122,7 @@ def higher_is_better(metric: str) -> bool:
     raise SpecError(f"there is no metric {metric!r}")
 
 
-def read_rows(kind: str, labels: ArrayLike, predictions: ArrayLike, *, classes: Sequence[Any] | None = None) -> Rows:
+def read_rows(kind: str, labels: ArrayLike, predictions: ArrayLike, *, classes: Sequence[Any] = ()) -> Rows:
     """Check and encode labels and predictions of a kind of task (see the module's text); raises as `compute` does."""
     truth, predicted = np.asarray(labels), np.asarray(predictions)
     if truth.ndim != 1 or len(truth) == 0:
@@ -141,11 +154,17 @@ def _binary_rows(truth: Array, scores: Array) -> Rows:
     return Rows(truth, guess, 2, scores, np.where(truth == 1, scores, 1 - scores))
 
 
-def _multiclass_rows(labels: Array, predictions: Array, classes: Sequence[Any] | None) -> Rows:
+def _multiclass_rows(labels: Array, predictions: Array, classes: Sequence[Any]) -> Rows:
     labels = _class_names(labels, "labels", DataError)
-    known = np.unique(labels if classes is None else _class_names(np.asarray(classes), "classes", DataError))
+    known = np.unique(_class_names(np.asarray(classes), "classes", SpecError) if len(classes) else labels)
+    _require_known(labels, known, "labels", DataError)
     if predictions.ndim == 1:
-        return _labelled_rows(labels, _class_names(predictions, "predictions", ContractError), known)
+        guesses = _class_names(predictions, "predictions", ContractError)
+        if guesses.dtype.kind != labels.dtype.kind:
+            raise ContractError("predicted labels are of another type than the labels")
+        if len(classes):
+            _require_known(guesses, known, "predicted labels", ContractError)
+        return _labelled_rows(labels, guesses, known)
     probabilities = _numbers(predictions, "predictions", ContractError)
     if probabilities.shape[1:] != (len(known),):
         raise ContractError(
@@ -153,28 +172,33 @@ def _multiclass_rows(labels: Array, predictions: Array, classes: Sequence[Any] |
         )
     if probabilities.min() < 0 or np.abs(probabilities.sum(axis=1) - 1).max() > 1e-3:
         raise ContractError("class probabilities must not be negative and must add up to 1 in every row")
-    if not np.isin(labels, known).all():
-        raise DataError(f"some labels are not among the {len(known)} classes")
     truth = np.searchsorted(known, labels)
     likelihood = probabilities[np.arange(len(truth)), truth]
     return Rows(truth, probabilities.argmax(axis=1), len(known), likelihood=likelihood)
 
 
+def _require_known(values: Array, known: Array, name: str, error: type[ContractError | DataError]) -> None:
+    if values.dtype.kind != known.dtype.kind:
+        raise error(f"the {name} are of another type than the classes")
+    strangers = np.unique(values[~np.isin(values, known)])
+    if strangers.size:
+        shown = ", ".join(str(value) for value in strangers[:_SHOWN])
+        raise error(f"some {name} are not among the {len(known)} classes: {shown}")
+
+
 def _labelled_rows(labels: Array, guesses: Array, known: Array) -> Rows:
-    if guesses.dtype.kind != labels.dtype.kind:
-        raise ContractError("predicted labels are of another type than the labels")
     everything = np.unique(np.concatenate([known, labels, guesses]))
     return Rows(np.searchsorted(everything, labels), np.searchsorted(everything, guesses), len(everything))
 
 
-def _class_names(values: Array, name: str, error: type[ContractError | DataError]) -> Array:
+def _class_names(values: Array, name: str, error: type[ContractError | DataError | SpecError]) -> Array:
     """Return the values as text, or as numbers; missing and mixed ones are errors."""
     if values.dtype.kind == "U" or all(isinstance(value, str) for value in values):
         return values.astype(str)
     return _numbers(values, name, error)
 
 
-def _numbers(values: Array, name: str, error: type[ContractError | DataError]) -> Array:
+def _numbers(values: Array, name: str, error: type[ContractError | DataError | SpecError]) -> Array:
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError) as problem:

@@ -63,7 +63,7 @@ class WindowFigures:
 
     `predictions` counts the rows that production answered; the champion gave `answered` of them, and `labelled` of
     those have their label. `prediction` is None when the champion answered nothing; a metric is None where the rows
-    do not define it.
+    do not define it. `unknown_labels` counts labels that are none of a multiclass task's classes.
     """
 
     predictions: int
@@ -73,6 +73,7 @@ class WindowFigures:
     prediction: ColumnFigures | None
     metric: float | None
     reference_metric: float | None
+    unknown_labels: int = 0
 
     @property
     def coverage(self) -> float:
@@ -156,7 +157,9 @@ def _quality(figures: WindowFigures, policy: MonitoringPolicy) -> Finding:
         f"{name}: {problem}" for name, column in figures.columns.items() for problem in _problems(name, column, policy)
     )
     if figures.prediction is not None and figures.prediction.missing > 0:
-        reasons += (f"{figures.prediction.missing:.1%} of the predictions are missing or not a number",)
+        reasons += (f"{figures.prediction.missing:.1%} of the predictions are missing or not what the task asks for",)
+    if figures.unknown_labels:
+        reasons += (f"{figures.unknown_labels} labels are none of the task's classes",)
     return Finding(Verdict.FAILED if reasons else Verdict.PASSED, reasons)
 
 

@@ -70,7 +70,7 @@ class PairedRows:
     champion: ArrayLike
     candidate: ArrayLike
     blocks: ArrayLike
-    classes: Sequence[Any] | None = None
+    classes: Sequence[Any] = ()
 
 
 def paired_block_bootstrap(

@@ -24,6 +24,9 @@ Asked for by **{{ admitted['requested_by'] }}**, model digest `{{ admitted['dige
 {% for reason in admitted['reasons'] %}
 - {{ reason }}
 {% endfor %}
+{% if admitted['evaluation'] %}
+[The evaluation with its charts]({{ admitted['evaluation'] }})
+{% endif %}
 
 **User acceptance: {{ uat['verdict'] }}**
 {% for reason in uat['reasons'] %}

@@ -13,6 +13,7 @@ from taxiway.stages.model_files import StoredVersion, fetch_files, verify_files
 from taxiway.stages.model_rules import judge_package
 from taxiway.stages.workspaces import workspace
 
+EVALUATION_PAGE = "taxiway/evaluation.html"
 DIGEST, LOCK, STATE, APPROVAL = "taxiway.digest", "taxiway.lock", "taxiway.state", "taxiway.approval"
 REASON, REQUESTED_BY, VERDICT = "taxiway.reason", "taxiway.requested_by", "taxiway.verdict"
 
@@ -75,6 +76,13 @@ def verify(spec: ModelSpec, candidate: Candidate, *, registry: Registry, verifie
     with workspace("verify") as directory:
         model = fetch_verified(candidate, directory, registry=registry, verifier=verifier)
         judge_package(spec, model).refuse(where(candidate))
+
+
+def evaluation_page(candidate: Candidate, registry: Registry) -> str:
+    """Return the address of the page about the version's evaluation; empty when none was drawn."""
+    if EVALUATION_PAGE not in registry.list_files(candidate.run_id, "taxiway"):
+        return ""
+    return registry.page(candidate.run_id, EVALUATION_PAGE)
 
 
 def refuse_closed(candidate: Candidate) -> None:

@@ -20,6 +20,7 @@ from taxiway.stages.candidates import (
     REQUESTED_BY,
     STATE,
     State,
+    evaluation_page,
     refuse_closed,
     release_of,
     state_of,
@@ -70,6 +71,7 @@ class Delivery:
             "requested_by": candidate.tags.get(REQUESTED_BY, ""),
             "verdict": gate.verdict.value,
             "reasons": list(gate.reasons),
+            "evaluation": evaluation_page(candidate, self.registry),
         }
 
     def deploy_staging(self, staging: ServingTarget, signer: Signer) -> None:

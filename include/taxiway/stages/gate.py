@@ -52,8 +52,9 @@ def policy(gates: Gates) -> GatePolicy:
     )
 
 
-def measured(figures: Mapping[str, Any], package: Mapping[str, Any]) -> Measured:
-    """Read the figures that the evaluation and the checks of the package recorded."""
+def measured(figures: Mapping[str, Any], package: Mapping[str, Any] | None = None) -> Measured:
+    """Read the figures that the evaluation and, once they are there, the checks of the package recorded."""
+    package = package or {}
     metrics = figures["metrics"]
     compared = {name: figure for name, figure in metrics.items() if "interval" in figure}
     return Measured(
@@ -63,8 +64,9 @@ def measured(figures: Mapping[str, Any], package: Mapping[str, Any]) -> Measured
         else None,
         differences={name: _interval(figure["interval"]) for name, figure in compared.items()},
         slices=[SliceFigure(row["group"], row["rows"], _number(row["value"])) for row in figures["slices"]],
-        latency_p99_ms=package["latency_p99_ms"],
-        size_mb=package["size_mb"],
+        latency_p99_ms=package.get("latency_p99_ms"),
+        size_mb=package.get("size_mb"),
+        champion_problem=figures.get("champion_problem", ""),
     )
 
 

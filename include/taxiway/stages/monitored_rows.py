@@ -10,6 +10,7 @@ from taxiway.domain.values import Window
 from taxiway.errors import DataError
 from taxiway.ports import DataSource
 from taxiway.spec import ModelSpec
+from taxiway.stages.monitored_answers import predicted_classes, usable_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ _SEED = 2013
 class Columns:
     """What the columns of a monitored frame mean (a `ports.ReportColumns`).
 
-    `label` is None when the rows have none. `classes` are the sorted labels of the reference (multiclass only).
+    `label` is None when the rows have none. `classes` are those of the task (multiclass only).
     """
 
     numerical: tuple[str, ...]
@@ -33,7 +34,7 @@ class Columns:
     drift_threshold: float
     drift_share: float
     prediction: str = PREDICTION
-    classes: tuple[Any, ...] | None = None
+    classes: tuple[Any, ...] = ()
 
 
 def columns_of(spec: ModelSpec, reference: pd.DataFrame, *, label: str | None) -> Columns:
@@ -48,7 +49,6 @@ def columns_of(spec: ModelSpec, reference: pd.DataFrame, *, label: str | None) -
     ]
     categorical = [name for name in spec.data.features if name not in numerical]
     (categorical if kind == "multiclass" else numerical).append(PREDICTION)
-    classes = tuple(sorted(reference[spec.task.label].unique())) if kind == "multiclass" else None
     drift = spec.monitoring.drift
     return Columns(
         numerical=tuple(numerical),
@@ -57,7 +57,7 @@ def columns_of(spec: ModelSpec, reference: pd.DataFrame, *, label: str | None) -
         kind=kind,
         drift_threshold=drift.column,
         drift_share=drift.share,
-        classes=classes,
+        classes=spec.task.classes,
     )
 
 
@@ -92,17 +92,17 @@ def known_labels(spec: ModelSpec, data: DataSource, window: Window, as_of: datet
 def typed(frame: pd.DataFrame, columns: Columns) -> pd.DataFrame:
     """Return the frame with every monitored column: numbers as float64, categories as text or None.
 
-    A column that the caller did not send, and text in a numeric one, is missing. `answer` keeps the predictions as
-    they came; `prediction` holds one value per row, the most probable class where they are class probabilities.
+    A column that the caller did not send, and text in a numeric one, is missing. `answer` keeps the predictions that
+    can be used (see `monitored_answers`); `prediction` holds one value of each, the most probable class of scores.
     """
     import pandas as pd
 
-    predicted = frame[columns.prediction]
-    values: dict[str, Any] = {ANSWER: predicted}
+    answers = usable_answers(frame[columns.prediction], columns.kind, columns.classes)
+    values: dict[str, Any] = {ANSWER: answers}
     for name in (*columns.numerical, *columns.categorical):
         found = frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
         if name == columns.prediction:
-            found = _one_value(found, columns)
+            found = predicted_classes(answers, columns.classes) if columns.classes else answers
         if name in columns.numerical:
             values[name] = pd.to_numeric(found, errors="coerce").astype("float64")
         else:
@@ -142,14 +142,3 @@ def _as_text(values: pd.Series[Any]) -> pd.Series[Any]:
     plain = values.convert_dtypes(convert_string=False, convert_boolean=False)
     texts = [str(value) if known else None for value, known in zip(plain, plain.notna(), strict=True)]
     return pd.Series(texts, index=values.index, dtype=object)
-
-
-def _one_value(predictions: pd.Series[Any], columns: Columns) -> pd.Series[Any]:
-    import numpy as np
-    import pandas as pd
-
-    probabilities = len(predictions) > 0 and isinstance(predictions.iloc[0], list | tuple | np.ndarray)
-    if columns.classes is None or not probabilities:
-        return predictions
-    best = np.stack([np.asarray(row, dtype=float) for row in predictions]).argmax(axis=1)
-    return pd.Series(np.asarray(columns.classes, dtype=object)[best], index=predictions.index)

@@ -14,6 +14,7 @@ from taxiway.domain.monitoring import ColumnFigures, WindowFigures
 from taxiway.domain.statistics import finite
 from taxiway.domain.values import Window
 from taxiway.spec import ModelSpec
+from taxiway.stages.monitored_answers import known_classes
 from taxiway.stages.monitored_rows import ANSWER, PREDICTION, Columns, plain_labels
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def measure(spec: ModelSpec, columns: Columns, rows: MonitoredRows, window: Wind
         before, now = sum(daily[1:], daily[0]), profile(frame[name].to_numpy(), bins)
         compared[name] = _figures(before, now, noise=_noise(daily, window), outside=_out_of_range(spec, name, frame))
         profiles[name] = {"bins": list(bins.labels), "reference": before.to_json(), "current": now.to_json()}
-    known = rows.own[rows.own[spec.task.label].notna() & rows.own[PREDICTION].notna()]
+    known, unknown_labels = _known(rows.own, spec.task.label, columns)
+    reference, _ = _known(rows.reference, spec.task.label, columns)
     figures = WindowFigures(
         predictions=len(rows.current),
         answered=len(rows.own),
@@ -63,7 +65,8 @@ def measure(spec: ModelSpec, columns: Columns, rows: MonitoredRows, window: Wind
         prediction=compared.pop(PREDICTION, None),
         columns=compared,
         metric=_score(spec, columns, known),
-        reference_metric=_score(spec, columns, rows.reference),
+        reference_metric=_score(spec, columns, reference),
+        unknown_labels=unknown_labels,
     )
     return Measured(figures, profiles)
 
@@ -92,12 +95,20 @@ def _out_of_range(spec: ModelSpec, name: str, rows: pd.DataFrame) -> float:
     return float((~values.between(*spec.data.checks.ranges[name])).mean()) if len(values) else 0.0
 
 
+def _known(rows: pd.DataFrame, label: str, columns: Columns) -> tuple[pd.DataFrame, int]:
+    """Return the rows with a usable answer and a label, in its own type again; count labels that are no class."""
+    found = rows[rows[label].notna() & rows[PREDICTION].notna()]
+    if not columns.classes:
+        return found.assign(**{label: plain_labels(found[label], columns.kind)}), 0
+    labels = known_classes(found[label], columns.classes)
+    return found.assign(**{label: labels})[labels.notna()], int(labels.isna().sum())
+
+
 def _score(spec: ModelSpec, columns: Columns, rows: pd.DataFrame) -> float | None:
     """Return the monitored metric of labelled rows, None where they do not define it."""
     if rows.empty:
         return None
-    labels = plain_labels(rows[spec.task.label], columns.kind).to_numpy()
-    predictions = rows[ANSWER].tolist()
+    labels, predictions = rows[spec.task.label].tolist(), rows[ANSWER].tolist()
     return finite(
         compute(columns.kind, spec.monitoring.performance.metric, labels, predictions, classes=columns.classes)
     )

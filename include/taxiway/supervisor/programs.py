@@ -85,6 +85,7 @@ def base_environment(installation: Installation, inherited: Mapping[str, str]) -
         "TAXIWAY_PRODUCTION_URL": installation.url("production"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "MPLCONFIGDIR": str(installation.home / "cache" / "matplotlib"),  # its list of fonts, else in the user's home
     }
 
 

@@ -46,6 +46,14 @@ def shown(value: Any) -> str:
     return f"{time[1]} {time[2]}" if (time := _TIME.fullmatch(text)) else _short(text)
 
 
+def answer(prediction: Any, classes: Sequence[str]) -> str:
+    """Return a prediction as text; of scores for each of the classes, the most probable class with its score."""
+    if isinstance(prediction, list) and len(prediction) == len(classes) > 0:
+        best = max(range(len(classes)), key=prediction.__getitem__)
+        return f"{classes[best]} ({prediction[best]:.2f})"
+    return shown(prediction)
+
+
 def label(name: str) -> str:
     """Return the name of a figure as people read it."""
     return name.replace("_", " ")

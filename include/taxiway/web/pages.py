@@ -94,6 +94,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "answer": figures.answer,
         "shown": figures.shown,
         "label": figures.label,
         "tables": figures.tables,

@@ -13,7 +13,7 @@ from taxiway.errors import NotFoundError, PermanentError
 from taxiway.ports import Registry
 from taxiway.spec import ModelSpec
 from taxiway.spec_files import SpecSet
-from taxiway.stages.candidates import DIGEST, LOCK, REASON, REQUESTED_BY, STATE, VERDICT, State
+from taxiway.stages.candidates import DIGEST, LOCK, REASON, REQUESTED_BY, STATE, VERDICT, State, evaluation_page
 from taxiway.stages.uat import UatCase, sign_offs, uat_cases, uat_decision
 from taxiway.web.access import Installation
 
@@ -95,12 +95,16 @@ class Uat:
 
 @dataclass(frozen=True, slots=True)
 class VersionDetails:
-    """Everything about one version; digests, names and links, but never the raw tags."""
+    """Everything about one version; digests, names and links, but never the raw tags.
+
+    `classes` are those of a multiclass task, in the order of the scores; `evaluation_url` is empty without a page.
+    """
 
     summary: VersionSummary
     description: str
     kind: str
     label: str
+    classes: tuple[str, ...]
     reason: str
     build_reason: str
     digest: str
@@ -108,6 +112,7 @@ class VersionDetails:
     lock: str
     version_url: str
     run_url: str
+    evaluation_url: str
     uat: Uat
     cases: tuple[UatCase, ...]
     evidence: tuple[Evidence, ...]
@@ -150,6 +155,7 @@ def version_details(services: Installation, model: str, version: int, *, user: s
         description=spec.description,
         kind=spec.task.kind,
         label=spec.task.label,
+        classes=tuple(str(name) for name in sorted(spec.task.classes)),
         reason=candidate.tags.get(REASON, ""),
         build_reason=candidate.tags.get("taxiway.build_reason", ""),
         digest=candidate.tags.get(DIGEST, ""),
@@ -157,6 +163,7 @@ def version_details(services: Installation, model: str, version: int, *, user: s
         lock=candidate.tags.get(LOCK, ""),
         version_url=f"{mlflow}/#/models/{model}/versions/{version}",
         run_url=f"{mlflow}/#/runs/{candidate.run_id}",
+        evaluation_url=evaluation_page(candidate, registry),
         uat=_uat(spec, candidate, user),
         cases=_cases(spec, candidate, registry),
         evidence=_evidence(candidate, registry),

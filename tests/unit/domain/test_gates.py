@@ -177,6 +177,19 @@ def test_what_was_not_measured_is_an_error(measured: Measured, name: str) -> Non
     assert check(decision, name).verdict is ERROR
 
 
+def test_a_champion_that_cannot_be_measured_leaves_the_decision_to_a_person() -> None:
+    """The limits are judged; the comparison says why there is none, and does not pass."""
+    measured = replace(FIRST, champion={}, champion_problem="version 3: it needs dep_hour")
+
+    decision = judge(POLICY, measured)
+
+    assert decision.verdict is INCONCLUSIVE
+    assert decision.reasons == (
+        "roc_auc was not compared, because the champion could not be measured: version 3: it needs dep_hour",
+    )
+    assert judge(POLICY, replace(measured, metrics={"roc_auc": 0.5})).verdict is FAILED
+
+
 def test_what_is_not_defined_is_for_a_person() -> None:
     """A metric that the rows do not define is inconclusive, in the limit, the comparison and a slice."""
     nothing = Interval(math.nan, -math.inf, math.inf, math.inf, 14)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
-from taxiway.domain.metrics import METRICS, compute, higher_is_better
+from taxiway.domain.metrics import METRICS, compute, compute_by_block, higher_is_better
 from taxiway.errors import ContractError, DataError, SpecError
+from taxiway.spec_values import SUITED_METRICS
 
 BINARY: dict[str, Callable[..., float]] = {
     "roc_auc": reference.roc_auc_score,
@@ -195,10 +196,75 @@ def test_unusable_rows_are_refused(
         compute(kind, metric, labels, predictions)
 
 
-def test_labels_beyond_the_named_classes_are_refused() -> None:
-    """A label that no probability column stands for is a fault of the data."""
-    with pytest.raises(DataError, match="not among the 2 classes"):
-        compute("multiclass", "accuracy", ["a", "x"], [[0.5, 0.5], [0.5, 0.5]], classes=["a", "b"])
+@pytest.mark.parametrize("predictions", [["a", "b"], [[0.5, 0.5], [0.5, 0.5]]], ids=["labels", "scores"])
+def test_labels_beyond_the_named_classes_are_refused(predictions: Any) -> None:
+    """A label that is none of the classes is a fault of the data, whatever the model answers."""
+    with pytest.raises(DataError, match="some labels are not among the 2 classes: x"):
+        compute("multiclass", "accuracy", ["a", "x"], predictions, classes=["a", "b"])
+
+
+def test_guesses_beyond_the_named_classes_are_refused() -> None:
+    """A predicted label that is none of the classes is a fault of the model."""
+    with pytest.raises(ContractError, match="some predicted labels are not among the 2 classes: x"):
+        compute("multiclass", "accuracy", ["a", "b"], ["a", "x"], classes=["a", "b"])
+
+
+@pytest.mark.parametrize(("labels", "classes"), [([0, 1], ["0", "1"]), (["0", "1"], [0, 1])])
+def test_labels_of_another_type_than_the_classes_are_refused(labels: Any, classes: Any) -> None:
+    """Text is never taken for a number, nor a number for text."""
+    with pytest.raises(DataError, match="another type than the classes"):
+        compute("multiclass", "accuracy", labels, labels, classes=classes)
+
+
+def test_classes_in_numbers_are_ordered_as_numbers() -> None:
+    """The columns of ten or more numbered classes follow the numbers, as a classifier's own classes do."""
+    classes = range(12)
+
+    assert compute("multiclass", "accuracy", [2, 10], np.eye(12)[[2, 10]], classes=classes) == 1.0
+
+
+@pytest.mark.parametrize("name", METRICS["multiclass"])
+def test_rows_without_one_of_the_classes_have_a_metric(name: str) -> None:
+    """A slice in which a class does not occur is measured as scikit-learn measures it."""
+    rng = np.random.default_rng(10)
+    classes = ["amber", "green", "red"]
+    labels = rng.choice(["amber", "red"], 60)
+    scores = rng.dirichlet([1, 1, 1], 60)
+    guesses = np.array(classes)[scores.argmax(axis=1)]
+    expected = {
+        "accuracy": reference.accuracy_score(labels, guesses),
+        "f1_macro": reference.f1_score(labels, guesses, average="macro", zero_division=0),
+        "log_loss": reference.log_loss(labels, scores, labels=classes),
+    }
+
+    assert compute("multiclass", name, labels, scores, classes=classes) == pytest.approx(expected[name])
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_metric_of_each_block_is_the_metric_of_its_rows(kind: str) -> None:
+    """What is computed for all blocks at once is what each block's rows give alone, undefined ones included."""
+    rng = np.random.default_rng(11)
+    days = rng.permutation(np.repeat([15000, 15001, 15007], [40, 30, 1]))
+    labels: np.ndarray = rng.integers(0, 2, 71)
+    predictions = rng.random(71)
+    classes: tuple[int, ...] = ()
+    if kind == "multiclass":
+        labels, predictions, classes = rng.integers(0, 3, 71), rng.dirichlet([1, 1, 1], 71), (0, 1, 2)
+    for name in METRICS[kind]:
+        found = compute_by_block(kind, name, labels, predictions, blocks=days, classes=classes)
+        alone = [
+            compute(kind, name, labels[days == day], predictions[days == day], classes=classes)
+            for day in (15000, 15001, 15007)
+        ]
+
+        assert found == pytest.approx(alone, nan_ok=True), name
+
+
+def test_metrics_of_the_spec_are_those_that_can_be_computed() -> None:
+    """What a spec may name for a kind of task is exactly what there is a formula for."""
+    assert {kind: set(names) for kind, names in SUITED_METRICS.items()} == {
+        kind: set(suited) for kind, suited in METRICS.items()
+    }
 
 
 def test_directions() -> None:
