@@ -165,6 +165,83 @@ def test_only_files_of_the_window_are_read(tmp_path: Path) -> None:
         source.read(ALWAYS)
 
 
+def deliver_months(directory: Path, *columns: pa.Array | None) -> ParquetData:
+    """Write one file a month, with this column `x` in it (None: without the column)."""
+    for month, column in enumerate(columns, start=1):
+        at = [datetime(2013, month, day, tzinfo=UTC) for day in (1, 2)]
+        rows = {"at": pa.array(at, pa.timestamp("us", "UTC")), "id": [f"{month}a", f"{month}b"]}
+        pq.write_table(pa.table(rows if column is None else {**rows, "x": column}), directory / f"{month}.parquet")
+    return ParquetData(str(directory), timestamp="at", key="id")
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([pa.array([1, 2]), pa.array([0.5, None])], [1.0, 2.0, 0.5, None]),
+        ([pa.array([1, 2], pa.int8()), pa.array([300, 4])], [1, 2, 300, 4]),
+        ([None, pa.array(["a", "b"])], [None, None, "a", "b"]),
+        ([pa.array(["a", "b"]), None], ["a", "b", None, None]),
+        ([pa.nulls(2), pa.array([True, False])], [None, None, True, False]),
+        ([pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "c"])], ["a", "b", "b", "c"]),
+        ([pa.array(["a", "b"]), pa.array(["b", "c"]).dictionary_encode()], ["a", "b", "b", "c"]),
+        ([pa.array(["a", "b"]), pa.array(["b", None], pa.large_string())], ["a", "b", "b", None]),
+    ],
+    ids=["wider", "longer", "new", "gone", "nothing first", "text second", "text first", "large"],
+)
+def test_files_of_one_kind_are_one_table(
+    columns: list[pa.Array | None], expected: list[object], tmp_path: Path
+) -> None:
+    """Files that hold the same kind of thing are read together, whichever comes first."""
+    rows = deliver_months(tmp_path, *columns).read(ALWAYS, ["x"])["x"].astype(object)
+
+    assert rows.where(rows.notna(), None).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [pa.array(["a", "b"]), pa.array([1, 2])],
+        [pa.array([1, 2]), pa.array(["1", "2"])],
+        [pa.array([1.5, 2]), pa.array([True, False])],
+        [pa.array([True, False]), pa.array([1, 2])],
+        [pa.array([1, 2]), pa.array([datetime(2013, 1, 1), None], pa.timestamp("us"))],  # noqa: DTZ001
+        [pa.array(["a", "b"]).dictionary_encode(), pa.array([1, 2])],
+        [pa.array([1, 2]), pa.array([[1], [2]])],
+    ],
+    ids=["text and numbers", "numbers and text", "numbers and booleans", "booleans", "times", "categories", "lists"],
+)
+def test_files_of_different_kinds_are_an_error(columns: list[pa.Array], tmp_path: Path) -> None:
+    """A file that holds something else than those before it is named with its column; nothing is cast in silence."""
+    source = deliver_months(tmp_path, *columns)
+
+    with pytest.raises(DataError, match=r"2\.parquet does not fit the files before it: .*Field x"):
+        source.read(ALWAYS, ["x"])
+
+
+def test_files_outside_of_the_window_do_not_matter(tmp_path: Path) -> None:
+    """What a column was in another time is no trouble of this window."""
+    source = deliver_months(tmp_path, pa.array(["a", "b"]), pa.array([1, 2]))
+    february = Window(datetime(2013, 2, 1, tzinfo=UTC), datetime(2013, 3, 1, tzinfo=UTC))
+
+    assert source.read(february, ["x"])["x"].tolist() == [1, 2]
+
+
+def test_a_column_that_the_window_lost_is_missing(tmp_path: Path) -> None:
+    """A column that only older files have is not there: nobody learns from what is no longer delivered."""
+    source = deliver_months(tmp_path, pa.array(["a", "b"]), None)
+    february = Window(datetime(2013, 2, 1, tzinfo=UTC), datetime(2013, 3, 1, tzinfo=UTC))
+
+    with pytest.raises(DataError, match="no column x"):
+        source.read(february, ["x"])
+
+
+def test_columns_that_nobody_reads_do_not_matter(tmp_path: Path) -> None:
+    """Files may differ in what was not asked for."""
+    source = deliver_months(tmp_path, pa.array(["a", "b"]), pa.array([1, 2]))
+
+    assert len(source.read(ALWAYS, ["id"])) == 4
+
+
 def test_unfinished_files_do_not_count(tmp_path: Path) -> None:
     """Files and directories that begin with a dot or an underscore are a writer's own business."""
     row = pd.DataFrame({"at": pd.to_datetime(["2013-01-10T03:00:00Z"]), "id": [1]})

@@ -125,6 +125,11 @@ MISTAKES = {
     ),
     "quorum": ("{testers: [ana]}", "{testers: [ana], quorum: 2}", "uat: quorum 2 is more than the 1 testers"),
     "label as feature": ("[age, plan]", "[age, left]", "data.features contains the label 'left'"),
+    "type of no column": (
+        "features: [age, plan]",
+        "features: [age, plan], checks: {types: {agee: number, left: integer}}",
+        "data.checks.types names agee, which data.features does not have",
+    ),
     "no features": ("[age, plan]", "[]", "data.features: "),
     "out of range": (
         "approval:",

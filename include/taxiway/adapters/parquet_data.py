@@ -41,7 +41,7 @@ class ParquetData:
         when there are no rows.
         """
         with self._errors():
-            dataset = self._dataset([self._timestamp])
+            dataset = self._dataset()
             newest = max(self._newest_of_files(dataset), default=None)
         if newest is None:
             raise DataError("the dataset has no rows", where=self._uri, next_step=_CHECK_URI)
@@ -50,31 +50,28 @@ class ParquetData:
     def read(self, window: Window, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows of the window ordered by time then key, the timestamp as datetime64[us, UTC].
 
-        Only row groups that can hold such rows, and only these columns (all when None) are read. May be empty;
-        raises DataError when the dataset or a column is missing.
+        Only row groups that can hold such rows, and only these columns (all when None) are read; a file without one of
+        the columns has missing values there. May be empty; raises DataError when the dataset or a column is missing,
+        or the window's files hold different things in one column.
         """
         with self._errors():
-            wanted = list(columns) if columns is not None else None
-            dataset = self._dataset([self._timestamp, self._key, *(wanted or [])])
-            wanted = wanted if wanted is not None else dataset.schema.names
+            dataset = self._dataset()
+            rows = self._in_window(dataset, window)
+            files = self._files_with(rows, dataset, None if columns is None else [*columns, self._timestamp, self._key])
+            wanted = list(columns) if columns is not None else files.schema.names
             read = list(dict.fromkeys([*wanted, self._timestamp, self._key]))
-            table = dataset.to_table(columns=read, filter=self._in_window(dataset, window))
+            self._require(read, files.schema.names, others=dataset.schema.names)
+            table = files.to_table(columns=read, filter=rows)
             frame: pd.DataFrame = table.sort_by([(self._timestamp, "ascending"), (self._key, "ascending")]).to_pandas()
         frame[self._timestamp] = pd.to_datetime(frame[self._timestamp], utc=True).astype("datetime64[us, UTC]")
         return frame[wanted]
 
-    def _dataset(self, columns: Iterable[str]) -> Any:
-        """Open the dataset and make sure that it has the columns."""
+    def _dataset(self) -> Any:
+        """Open the dataset and make sure that it has times."""
         dataset = ds.dataset(self._root(), filesystem=self._filesystem(), format="parquet", exclude_invalid_files=False)
         if not dataset.files:
             raise DataError("the dataset has no Parquet files", where=self._uri, next_step=_CHECK_URI)
-        missing = [column for column in columns if column not in dataset.schema.names]
-        if missing:
-            raise DataError(
-                f"the dataset has no column {', '.join(missing)} (it has {', '.join(dataset.schema.names)})",
-                where=self._uri,
-                next_step=_CHECK_COLUMNS,
-            )
+        self._require([self._timestamp], dataset.schema.names)
         kind = dataset.schema.field(self._timestamp).type
         if not pa.types.is_timestamp(kind):
             raise DataError(
@@ -83,6 +80,35 @@ class ParquetData:
                 next_step="write it as a Parquet timestamp, or name another column as task.timestamp.",
             )
         return dataset
+
+    def _files_with(self, rows: Any, dataset: Any, columns: Sequence[str] | None) -> Any:
+        """Return the files that can hold such rows, as a dataset that fits all of them: widest numbers, all columns.
+
+        Left alone, Arrow casts every file to the types of the first: numbers become text, times become numbers.
+        """
+        files = [file for file in dataset.get_fragments() if file.split_by_row_group(rows, dataset.schema)]
+        schema = pa.schema([])
+        for file in files:
+            own = [field for field in file.physical_schema if columns is None or field.name in columns]
+            try:
+                schema = _merged(schema, pa.schema(own))
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise DataError(
+                    f"{Path(file.path).name} does not fit the files before it: {error}",
+                    where=f"{self._uri}, {file.path}",
+                    next_step="deliver the file again, each column with the same type as before.",
+                ) from error
+        return ds.FileSystemDataset(files, schema, dataset.format, dataset.filesystem) if files else dataset
+
+    def _require(self, columns: Iterable[str], names: Sequence[str], others: Sequence[str] = ()) -> None:
+        missing = [column for column in columns if column not in names]
+        if missing:
+            has = ", ".join(name for name in dict.fromkeys([*names, *others]) if name not in missing)
+            raise DataError(
+                f"the dataset has no column {', '.join(missing)} (it has {has})",
+                where=self._uri,
+                next_step=_CHECK_COLUMNS,
+            )
 
     def _filesystem(self) -> Any:
         if "://" in self._uri:
@@ -128,6 +154,19 @@ class ParquetData:
             raise TransientError(
                 f"the dataset could not be read: {error}", where=self._uri, next_step=advice
             ) from error
+
+
+def _merged(schema: Any, own: Any) -> Any:
+    """Return a schema for both files; raises ArrowTypeError when a column holds different things."""
+    try:
+        return pa.unify_schemas([schema, own], promote_options="permissive")
+    except pa.ArrowTypeError:  # categories in one file and text in another are all text
+        return pa.unify_schemas([_decoded(schema), _decoded(own)], promote_options="permissive")
+
+
+def _decoded(schema: Any) -> Any:
+    kinds = {field.name: field.type for field in schema}
+    return pa.schema([(name, of.value_type if pa.types.is_dictionary(of) else of) for name, of in kinds.items()])
 
 
 def _utc(moment: datetime | pd.Timestamp) -> pd.Timestamp:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from taxiway.domain.data_rules import (
     HOLDOUT,
+    NUMBERS,
     TRAINING,
     Checks,
     ColumnFigures,
@@ -19,10 +20,10 @@ from taxiway.domain.data_rules import (
     Rule,
     Rules,
     WindowFigures,
+    alike,
 )
 
 _LISTED = 5
-_NUMBERS = (Kind.NUMBER, Kind.INTEGER)
 _PLURALS = {
     Kind.INTEGER: "integers",
     Kind.NUMBER: "numbers",
@@ -91,7 +92,7 @@ def _schema(rules: Rules, windows: Mapping[str, WindowFigures], name: str) -> It
             continue
         kind = figures[column].kind
         problem = _wrong_kind(rules, column, kind)
-        if problem is None and column in training and not _alike(kind, training[column].kind):
+        if problem is None and column in training and not alike(kind, training[column].kind):
             problem = f"{column} holds {_plural(kind)}, in training {_plural(training[column].kind)}"
         yield Finding(Rule.TYPES, name, column, problem)
 
@@ -111,17 +112,13 @@ def _wanted(rules: Rules, column: str) -> Iterator[tuple[tuple[Kind, ...], str]]
     """Yield what the column may hold, and who says so."""
     if column in rules.checks.types:
         declared = Kind(rules.checks.types[column])
-        yield _NUMBERS if declared is Kind.NUMBER else (declared,), "data.checks.types"
+        yield NUMBERS if declared is Kind.NUMBER else (declared,), "data.checks.types"
     if column in rules.checks.ranges:
-        yield _NUMBERS, "data.checks.ranges"
+        yield NUMBERS, "data.checks.ranges"
     if column == rules.task.timestamp:
         yield (Kind.TIME,), "task.timestamp"
     if column == rules.task.label:
         yield rules.label_kinds, f"a {rules.task.kind} task"
-
-
-def _alike(one: Kind, other: Kind) -> bool:
-    return one == other or Kind.NOTHING in (one, other) or (one in _NUMBERS and other in _NUMBERS)
 
 
 def _plural(kind: Kind) -> str:

@@ -25,6 +25,14 @@ class Kind(StrEnum):
     """Lists, bytes, durations, or values of several kinds."""
 
 
+NUMBERS = (Kind.NUMBER, Kind.INTEGER)
+
+
+def alike(one: Kind, other: Kind) -> bool:
+    """Tell whether two windows of one column can hold these: numbers are numbers, and nothing says nothing."""
+    return one == other or Kind.NOTHING in (one, other) or (one in NUMBERS and other in NUMBERS)
+
+
 class Rule(StrEnum):
     """What is judged; most are keys of the model spec's `data.checks`."""
 
@@ -93,11 +101,12 @@ class Rules:
 
     @property
     def label_kinds(self) -> tuple[Kind, ...]:
-        """Return what the labels may be."""
+        """Return what the labels may be, the most usual first."""
+        if self.task.kind == "regression":
+            return NUMBERS
         if self.task.kind == "binary":
             return (Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN)
-        text = self.task.kind == "multiclass" and isinstance(self.task.classes[0], str)
-        return (Kind.TEXT,) if text else (Kind.INTEGER, Kind.NUMBER)
+        return (Kind.TEXT,) if isinstance(self.task.classes[0], str) else (Kind.INTEGER, Kind.NUMBER)
 
 
 @dataclass(frozen=True, slots=True)

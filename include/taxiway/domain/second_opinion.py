@@ -81,11 +81,11 @@ def compare(asked: Sequence[Question], results: Sequence[TestResult]) -> SecondO
     answered = list(zip(asked, results, strict=True))
     meanings = [_meaning(question.finding, result) for question, result in answered]
     documents: list[Json] = [_document(question, result) for question, result in answered]
-    differing = [question for question, result in answered if _differ(question.finding, result)]
+    differing = [question.finding for question, result in answered if _differ(question.finding, result)]
     return SecondOpinion(
         verdict=worst(verdict for verdict, _ in meanings),
         reasons=tuple(reason for _, reason in meanings if reason),
-        figures={"tests": documents, "disagreements": [_name(question.finding) for question in differing]},
+        figures={"tests": documents, "disagreements": [f"{of.window}: {_name(of)}" for of in differing]},
     )
 
 

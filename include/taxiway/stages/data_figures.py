@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taxiway.domain.data_rules import ColumnFigures, Kind, LabelFigures, Rules, WindowFigures
+from taxiway.domain.data_rules import NUMBERS, ColumnFigures, Kind, LabelFigures, Rules, WindowFigures, alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,6 @@ _OBJECTS = {
     **dict.fromkeys(("integer", "floating", "mixed-integer-float", "decimal"), Kind.NUMBER),
     **dict.fromkeys(("datetime", "datetime64", "date"), Kind.TIME),
 }
-_NUMBERS = (Kind.NUMBER, Kind.INTEGER)
 _LONGEST = 60
 _QUANTILES = (0, 0.25, 0.5, 0.75, 1)
 
@@ -75,14 +74,13 @@ def _window(rules: Rules, window: Plain, before: Plain | None) -> WindowFigures:
 
     key, label, frame = rules.task.key, rules.task.label, window.frame
     keys = frame[key].dropna() if key in frame else pd.Series(dtype=object)
-    known_keys = keys.isin(before.frame[key]) if before and key in before.frame else keys.isna()
     readable = label in frame and window.kinds[label] in rules.label_kinds
     return WindowFigures(
         rows=len(frame),
         columns={name: _column(rules, name, window, before) for name in rules.columns if name in frame},
         label=_label(rules, frame[label], window.kinds[label]) if readable else None,
         repeated_keys=int(keys.duplicated().sum()),
-        known_keys=int(known_keys.sum()),
+        known_keys=int(_known(key, keys, window, before).sum()),
         duplicates=int(frame.drop(columns=key, errors="ignore").duplicated().sum()),
     )
 
@@ -92,12 +90,20 @@ def _column(rules: Rules, name: str, window: Plain, before: Plain | None) -> Col
     missing = int(values.isna().sum())
     new: Mapping[str, int] = {}
     if name in rules.checks.max_new_categories and before and name in before.frame:
-        new = _rows_of(values[~values.isin(before.frame[name]) & values.notna()])
-    if kind not in _NUMBERS:
+        new = _rows_of(values[~_known(name, values, window, before) & values.notna()])
+    if kind not in NUMBERS:
         return ColumnFigures(kind, missing, new=new)
     low, high = rules.checks.ranges.get(name, (-np.inf, np.inf))
     outside = int((~values.dropna().between(low, high)).sum())
     return ColumnFigures(kind, missing, float(values.min()), float(values.max()), outside, new)
+
+
+def _known(name: str, values: pd.Series[Any], window: Plain, before: Plain | None) -> pd.Series[bool]:
+    """Tell which values the window before had; none when it held something else, which cannot be compared."""
+    kind = before.kinds.get(name) if before else None
+    if before and kind and name in window.kinds and alike(window.kinds[name], kind):
+        return values.isin(before.frame[name])
+    return values.isna() & False
 
 
 def _label(rules: Rules, values: pd.Series[Any], kind: Kind) -> LabelFigures:
@@ -149,7 +155,7 @@ def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
 def _plain_column(values: pd.Series[Any], kind: Kind) -> pd.Series[Any]:
     import pandas as pd
 
-    if kind in _NUMBERS:
+    if kind in NUMBERS:
         whole = pd.api.types.is_signed_integer_dtype(values.dtype) and not values.hasnans
         return values.astype("int64") if whole else _numbers(values)
     if kind is Kind.TIME and pd.api.types.is_datetime64_any_dtype(values.dtype):
