@@ -46,9 +46,9 @@ class FakeServingTarget:
     """Serves with `answers(version, frame)`, which may raise DataError.
 
     While `unavailable` nothing answers; a version in `broken` cannot be made ready, one in `failed` does not run any
-    more (and why); `plans` has every switch; what is in `observed[model]` is what `observe` returns instead of the
-    counted requests. With a verifier, approvals are
-    checked as a gateway does.
+    more (and why); `broken_switches` are how many switches get lost; `plans` has every other one; what is in
+    `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are checked
+    as a gateway does.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class FakeServingTarget:
         self.unavailable = False
         self.broken: set[int] = set()
         self.failed: dict[int, str] = {}
+        self.broken_switches = 0
         self.plans: list[tuple[str, TrafficPlan]] = []
         self.observed: dict[str, list[VersionObservation]] = {}
         self._clock = clock
@@ -86,6 +87,9 @@ class FakeServingTarget:
     def set_traffic(self, model: str, plan: TrafficPlan) -> None:
         """Switch when every version of the plan is deployed."""
         self._answer_or_raise()
+        if self.broken_switches:
+            self.broken_switches -= 1
+            raise TargetUnavailable("the switch did not arrive", where=model)
         check_plan(plan)
         missing = versions_in(plan) - set(self._releases.get(model, {}))
         if missing:
