@@ -105,7 +105,7 @@ def spec_text(*, repository: str, data: str, **sections: Any) -> str:
             "direction": [{"column": "distance", "by": 200, "expect": "rise", "min_share": 0.99}],
         },
         "gates": {
-            "metrics": {"rmse": {"max": 20, "margin": 0.5}, "mae": {"max": 15}},
+            "metrics": {"rmse": {"max": 20, "margin": 0.2}, "mae": {"max": 15}},
             "slices": {"by": ["origin"], "metric": "rmse", "max": 25, "min_rows": 500},
         },
         "uat": {"testers": ["ana"]},
