@@ -11,6 +11,7 @@ from xml.parsers import expat  # as defused: a document with a DTD is refused, s
 from taxiway.domain.evidence import Json
 
 _LONGEST_NAME = 300
+_DEEPEST = 20
 _OUTCOMES = {"failure": "failed", "error": "error", "skipped": "skipped"}
 GOOD = ("passed", "skipped")
 
@@ -56,14 +57,19 @@ class _Reader:
         self.tests: list[TestResult] = []
         self._case: Mapping[str, str] | None = None
         self._outcome = "passed"
+        self._depth = 0
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
         if name == "testcase":
             self._case, self._outcome = attributes, "passed"
         elif self._outcome == "passed" or name == "error":
             self._outcome = _OUTCOMES.get(name, self._outcome)
 
     def end(self, name: str) -> None:
+        self._depth -= 1
         if name == "testcase" and self._case is not None:
             case = self._case
             label = f"{case.get('classname', '')}::{case.get('name', '')}".strip(":")
