@@ -1,22 +1,26 @@
 """<model>.delivery: a candidate's way to production. One Airflow DAG per model spec.
 
-admit -> deploy staging -> staging checks -> sign-offs of the testers -> approval -> promote -> verify production
-      -> release record            (anything fails: stop_delivery puts production back on the champion)
+admit -> deploy staging -> staging checks -> sign-offs of the testers -> approval -> rollout -> promote
+      -> verify production -> release record
+rollout: wait for our turn -> deploy production -> shadow -> canary steps, each watched and, when undecided, decided
+(anything fails: stop_delivery puts production back on the champion)
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, Asset, get_current_context
+from airflow.sdk import DAG, Asset, TaskGroup, chain, get_current_context
 
 from taxiway.bootstrap import services
 from taxiway.orchestration.approval import FORM, ReleaseApproval
 from taxiway.orchestration.model_dags import build_all, dag_arguments
 from taxiway.orchestration.params import delivery_params
+from taxiway.orchestration.rollouts import StepDecision, step_sensor, turn_sensor
 from taxiway.orchestration.sign_offs import SignOffSensor
 from taxiway.orchestration.tasks import stage
 from taxiway.spec import ModelSpec
+from taxiway.stages.roll_out import step_names
 
 Json = dict[str, Any]
 
@@ -51,8 +55,16 @@ def approve(model: str, decision: Json) -> None:
 
 
 @stage()
+def deploy_production(model: str) -> None:
+    """Load the version next to the champion, and begin its rollout."""
+    _delivery(model).refuse_superseded()
+    _rollout(model).start()
+
+
+@stage()
 def promote(model: str) -> Json:
-    """Switch production to the version in one atomic change, then the aliases."""
+    """See that production serves the version alone, then move the aliases."""
+    _rollout(model).finish()
     return _delivery(model).promote(_target(model, "production"))
 
 
@@ -96,44 +108,78 @@ def _delivery(model: str) -> Any:
     return Delivery(s.spec(model), _version(), s.registry, s.clock)
 
 
+def _rollout(model: str) -> Any:
+    from taxiway.stages.roll_out import RollOut
+
+    s = services()
+    return RollOut(s.spec(model), _version(), s.registry, _target(model, "production"), s.clock)
+
+
 def _target(model: str, environment: str) -> Any:
     s = services()
     return s.target(getattr(s.spec(model).environments, environment))
 
 
+VERSION = "{{ params.version }}"
+REQUESTED_BY = "{{ ti.xcom_pull(task_ids='admit')['requested_by'] }}"
+VERDICTS = (
+    "{{ ti.xcom_pull(task_ids='admit')['verdict'] }} {{ ti.xcom_pull(task_ids='wait_for_sign_offs')['verdict'] }}"
+)
+
+
 def build(spec: ModelSpec) -> DAG:
     """Wire the stages of the model's delivery."""
     model = spec.model
-    summary = "Takes a candidate through staging, sign-offs and approval into production."
+    summary = "Takes a candidate through staging, sign-offs, approval and a progressive rollout into production."
     with DAG(**dag_arguments(spec, "delivery", summary), params=delivery_params(), max_active_runs=16) as dag:
-        admitted = admit(model)
-        staged = deploy_staging(model)
-        checked = check_staging(model)
-        signed_off = SignOffSensor(
-            task_id="wait_for_sign_offs",
-            doc="Wait for the quorum of the testers.",
-            model=model,
-            version="{{ params.version }}",
-            timeout=spec.uat.timeout,
-            retries=3,
-        )
         decision = ReleaseApproval(
             task_id="ask_for_approval",
             doc="Ask the release manager.",
             spec=spec,
             params=FORM,
-            requested_by="{{ ti.xcom_pull(task_ids='admit')['requested_by'] }}",
-            verdicts="{{ ti.xcom_pull(task_ids='admit')['verdict'] }} "
-            "{{ ti.xcom_pull(task_ids='wait_for_sign_offs')['verdict'] }}",
+            requested_by=REQUESTED_BY,
+            verdicts=VERDICTS,
         )
-        approved = approve(model, decision.output)
-        promoted = promote.override(outlets=[Asset(f"{model}.champion")])(model)
-        verified = verify_production(model)
-        journey = [admitted, staged, checked, signed_off, decision, approved, promoted, verified]
-        for earlier, later in zip(journey, [*journey[1:], record_release(model)], strict=True):
-            earlier >> later
+        journey = [
+            admit(model),
+            deploy_staging(model),
+            check_staging(model),
+            SignOffSensor(
+                task_id="wait_for_sign_offs",
+                doc="Wait for the quorum of the testers.",
+                model=model,
+                version=VERSION,
+                timeout=spec.uat.timeout,
+                retries=3,
+            ),
+            decision,
+            approve(model, decision.output),
+            *rollout(spec),
+            promote.override(outlets=[Asset(f"{model}.champion")])(model),
+            verify_production(model),
+        ]
+        chain(*journey, record_release(model))
         journey >> stop_delivery(model)
     return dag
+
+
+def rollout(spec: ModelSpec) -> list[Any]:
+    """Return the tasks of the spec's rollout, in their order."""
+    with TaskGroup("rollout"):
+        steps: list[Any] = [turn_sensor(spec.model, VERSION), deploy_production(spec.model)]
+        for number, name in enumerate(step_names(spec)):
+            watched = step_sensor(spec.model, VERSION, number, name)
+            asked = StepDecision(
+                task_id=f"decide_{name}",
+                doc="Ask the release manager when the figures do not decide.",
+                spec=spec,
+                params=FORM,
+                step=name,
+                version=VERSION,
+                requested_by=REQUESTED_BY,
+            )
+            steps += [watched, asked]
+    return steps
 
 
 globals().update(build_all(build))

@@ -88,6 +88,7 @@ class FakeRegistry:
         for run_id, run in self.runs.items():
             if (run.model, run.build_id) == (model, build_id):
                 run.status = "RUNNING"
+                run.tags.update(tags)
                 return run_id
         run_id = hashlib.sha256(f"{model} {build_id}".encode()).hexdigest()[:32]
         self.runs[run_id] = FakeRun(model, build_id, dict(tags))

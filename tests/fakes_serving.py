@@ -45,9 +45,9 @@ class _Request:
 class FakeServingTarget:
     """Serves with `answers(version, frame)`, which may raise DataError.
 
-    While `unavailable` nothing answers; a version in `broken` cannot be made ready; `plans` has every switch; what is
-    in `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are
-    checked as a gateway does.
+    While `unavailable` nothing answers; a version in `broken` cannot be made ready; `broken_switches` are
+    how many switches get lost; `plans` has every other one; what is in `observed[model]` is what `observe` returns
+    instead of the counted requests. With a verifier, approvals are checked as a gateway does.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class FakeServingTarget:
     ) -> None:
         self.unavailable = False
         self.broken: set[int] = set()
+        self.broken_switches = 0
         self.plans: list[tuple[str, TrafficPlan]] = []
         self.observed: dict[str, list[VersionObservation]] = {}
         self._clock = clock
@@ -84,6 +85,9 @@ class FakeServingTarget:
     def set_traffic(self, model: str, plan: TrafficPlan) -> None:
         """Switch when every version of the plan is deployed."""
         self._answer_or_raise()
+        if self.broken_switches:
+            self.broken_switches -= 1
+            raise TargetUnavailable("the switch did not arrive", where=model)
         check_plan(plan)
         missing = versions_in(plan) - set(self._releases.get(model, {}))
         if missing:

@@ -32,7 +32,7 @@ class Registry(Protocol):
     """The model registry: builds (runs with files), candidates (versions), aliases and tags."""
 
     def open_build(self, model: str, build_id: str, tags: Mapping[str, str]) -> str:
-        """Return the run id of the build; the same run again for the same (model, build_id)."""
+        """Return the run id of the build; the same run again for the same (model, build_id); sets the tags."""
 
     def close_build(self, run_id: str, *, succeeded: bool) -> None:
         """Mark the build's run as finished or failed."""

@@ -253,6 +253,7 @@ def mlflow(mlflow_url: str) -> Iterator[httpx.Client]:
 def test_mlflow_shows_what_a_build_was(mlflow_url: str, mlflow: httpx.Client, model: str, directory: Path) -> None:
     """People find build id, commit, figures, status, description and model files where MLflow's pages show them."""
     registry = MlflowRegistry(mlflow_url, clock=FakeClock())
+    assert registry.open_build(model, "commit-abc", {"taxiway.commit": "not yet known"})
     run_id = registry.open_build(model, "commit-abc", {"taxiway.commit": "abc"})
     registry.put_directory(run_id, "model", directory)
     registry.log_metrics(run_id, {"roc_auc": 0.7, "undefined": float("nan")})

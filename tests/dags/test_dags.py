@@ -13,6 +13,9 @@ import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
 
+from taxiway.spec_files import load_spec
+from taxiway.stages.roll_out import step_names
+
 PROJECT = Path(__file__).resolve().parents[2]
 KINDS = ("ci", "delivery", "monitoring", "retraining", "rollback")
 
@@ -79,10 +82,12 @@ def test_every_ci_stage_runs_before_the_candidate_is_registered(models: Path) ->
 
 def test_production_is_only_reached_after_sign_offs_and_approval(models: Path) -> None:
     """The journey of a delivery is one chain: no step can be overtaken by a later one."""
+    rollout = load_spec(models / "flight_delays.yaml", {"TAXIWAY_HOME": "/nowhere"})
+    steps = [f"rollout.{task}" for step in step_names(rollout) for task in (step, f"decide_{step}")]
     delivery = parse().dags["flight_delays.delivery"]
     chain = [
-        "admit", "deploy_staging", "check_staging", "wait_for_sign_offs", "ask_for_approval", "approve", "promote",
-        "verify_production", "record_release",
+        "admit", "deploy_staging", "check_staging", "wait_for_sign_offs", "ask_for_approval", "approve",
+        "rollout.wait_for_turn", "rollout.deploy_production", *steps, "promote", "verify_production", "record_release",
     ]  # fmt: skip
 
     assert set(pairwise(chain)) <= edges(delivery)
@@ -93,7 +98,7 @@ def test_a_failed_gate_is_not_retried_but_infrastructure_errors_are(models: Path
     """Each stage has retries for what may pass, and turns a permanent error into one that Airflow does not retry."""
     for kind in KINDS:
         for task in parse().dags[f"flight_delays.{kind}"].tasks:
-            if task.task_id not in ("ask_for_approval",):
+            if "ask_for_approval" != task.task_id and ".decide_" not in task.task_id:
                 assert task.retries >= 1, task.task_id
 
 

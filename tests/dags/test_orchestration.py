@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from taxiway.errors import GateFailed, RegistryUnavailable
+from taxiway.errors import DeliveryStopped, GateFailed, RegistryUnavailable
 from taxiway.orchestration.approval import FORM, POLICY, ReleaseApproval
-from taxiway.orchestration.sign_offs import Answer, SignOffEvent, SignOffSensor, SignOffTrigger
+from taxiway.orchestration.looking import LookTrigger, Seen, decided, look_once, stopped
+from taxiway.orchestration.rollouts import StepDecision
+from taxiway.orchestration.sign_offs import SignOffSensor
 from taxiway.orchestration.tasks import stage
 from taxiway.spec import ModelSpec
 from tests.unit.model_versions import example_spec
@@ -34,41 +36,66 @@ def sensor() -> SignOffSensor:
     return SignOffSensor(task_id="wait", model="flight_delays", version="3", timeout=timedelta(days=3))
 
 
-def event(answer: Answer, text: str, evidence: dict[str, Any] | None = None) -> SignOffEvent:
-    """Return what the trigger would report."""
-    return SignOffEvent(answer=answer.value, text=text, evidence=evidence)
-
-
 def test_the_trigger_survives_serialisation() -> None:
     """The triggerer rebuilds an equal trigger from JSON, from a module that it can import."""
-    trigger = SignOffTrigger(
-        model="m", version=3, deadline=datetime(2026, 1, 1, tzinfo=UTC).isoformat(), poll_seconds=2
-    )
+    arguments = {"model": "m", "version": 3, "deadline": datetime(2026, 1, 1, tzinfo=UTC).isoformat()}
+    trigger = LookTrigger(look="taxiway.orchestration.sign_offs.look", arguments=arguments, poll_seconds=2)
 
-    path, arguments = trigger.serialize()
+    path, serialized = trigger.serialize()
     module, _, name = path.rpartition(".")
-    rebuilt = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    rebuilt = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(serialized)))
 
     assert rebuilt.serialize() == trigger.serialize()
+
+
+@pytest.mark.parametrize("path", ["sign_offs.look", "rollouts.turn", "rollouts.step"])
+def test_the_triggerer_can_import_every_look(path: str) -> None:
+    """What a sensor names as its look is a function of the orchestration package."""
+    module, name = path.split(".")
+
+    assert callable(getattr(importlib.import_module(f"taxiway.orchestration.{module}"), name))
 
 
 def test_the_sensor_returns_the_testers_verdict() -> None:
     """A decision is handed on as its evidence, inconclusive ones too: the approver decides about those."""
     evidence = {"verdict": "inconclusive", "reasons": ["nobody answered"]}
 
-    assert evidence == sensor().execute_complete({}, event(Answer.DECIDED, "", evidence))
+    assert evidence == sensor().execute_complete({}, decided(evidence))
 
 
 def test_a_stopped_delivery_fails_the_sensor_for_good() -> None:
     """A rejection or a newer version ends the task with the reason, and without a retry."""
     with pytest.raises(AirflowFailException, match="ana rejected: too late"):
-        sensor().execute_complete({}, event(Answer.STOPPED, "ana rejected: too late"))
+        sensor().execute_complete({}, stopped("ana rejected: too late"))
 
 
 def test_an_unknown_answer_is_an_error() -> None:
     """An event that nobody knows does not pass as consent."""
     with pytest.raises(ValueError, match="maybe"):
-        sensor().execute_complete({}, SignOffEvent(answer="maybe", text="", evidence=None))
+        sensor().execute_complete({}, Seen(answer="maybe", text="", result={}))
+
+
+def refuse(**_: Any) -> None:
+    """Look at something that a person must mend."""
+    raise DeliveryStopped("the version was closed")
+
+
+def test_a_look_that_meets_a_permanent_error_ends_the_waiting() -> None:
+    """Nobody looks again at what will not change by itself; the reason is handed on."""
+    seen = look_once(f"{__name__}.refuse", {})
+
+    assert seen == stopped("DeliveryStopped: the version was closed")
+
+
+@pytest.mark.parametrize("phase", ["canary", "promoting"])
+def test_nobody_is_asked_about_a_step_that_decides_itself(phase: str) -> None:
+    """The approvers hear of a step only when its figures do not decide."""
+    asked = StepDecision(
+        task_id="ask", spec=example_spec(), params=FORM, step="canary_5", version="3", requested_by="ds"
+    )
+    asked.phase = phase
+
+    assert asked.execute({}) is None
 
 
 def test_deployment_mode_asks_nobody_when_all_verdicts_passed() -> None:

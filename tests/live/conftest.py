@@ -98,13 +98,13 @@ class LiveInstallation:
         )
 
 
-def wait_for(look: Callable[[], Found], what: str, *, seconds: float = 300) -> Found:
+def wait_for(look: Callable[[], Found], what: str, *, seconds: float = 300, poll: float = _POLL) -> Found:
     """Return what `look` returns as soon as it is true; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if found := look():
             return found
-        time.sleep(_POLL)
+        time.sleep(poll)
     pytest.fail(f"waited {seconds:g} s in vain for {what}")
 
 

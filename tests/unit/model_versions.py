@@ -18,6 +18,7 @@ from taxiway.stages.deliver import Approved, Delivery
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.golden import GOLDEN
+from taxiway.stages.roll_out import RollOut
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry
 from tests.fakes_serving import FakeServingTarget
 
@@ -71,6 +72,10 @@ class Field:
         """Return the delivery of a version."""
         return Delivery(self.spec, version, self.registry, self.clock)
 
+    def rollout(self, version: int) -> RollOut:
+        """Return the rollout of a version."""
+        return RollOut(self.spec, version, self.registry, self.production, self.clock)
+
     def deliver(self, name: str) -> Candidate:
         """Take a new version all the way into production."""
         candidate = self.candidate(name)
@@ -78,6 +83,9 @@ class Field:
         delivery.admit(self.verifier)
         delivery.deploy_staging(self.staging, self.signer)
         delivery.approve(Approved("dana", self.clock.now()), self.signer)
+        rollout = self.rollout(candidate.version)
+        rollout.start()
+        rollout.finish()
         delivery.promote(self.production)
         delivery.verify_production(self.production)
         return self.registry.candidate(MODEL, candidate.version)

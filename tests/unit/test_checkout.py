@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from taxiway.domain.evidence import Verdict
 from taxiway.errors import ContractError, RepositoryError
+from taxiway.stages.build import Request, open_build
 from taxiway.stages.checkout import Checkout, ensure_checkout
-from tests.fakes import FakeGit
+from taxiway.stages.evidence_store import evidence_of
+from tests.fakes import FakeClock, FakeGit, FakeRegistry
+from tests.unit.model_versions import example_spec
 
 URL = "https://git.example/model.git"
 LOCK = "mlflow-skinny==3.17.2\npandas==2.3.3\npyarrow==25.0.1\npytest==9.2.0\n"
@@ -74,3 +78,22 @@ def test_an_unknown_commit_leaves_nothing_behind(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(RepositoryError):
             ensure_checkout(git, URL, "0" * 40, tmp_path)
+
+
+@pytest.mark.parametrize(("files", "ref"), [({**GOOD, "requirements.txt": ""}, None), (GOOD, "no-such-branch")])
+def test_a_commit_that_cannot_be_built_leaves_a_run_that_says_why(
+    tmp_path: Path, files: dict[str, str], ref: str | None
+) -> None:
+    """The refused build is a failed run in the registry, with the error in the words of the task."""
+    git, registry, spec = FakeGit(), FakeRegistry(), example_spec()
+    git.commit(spec.repository.url, files)
+    request = Request("commit-1", ref, None, "manual", "ana")
+
+    with pytest.raises((ContractError, RepositoryError)) as refused:
+        open_build(spec, request, git=git, registry=registry, cache=tmp_path, clock=FakeClock())
+
+    ((run_id, run),) = registry.runs.items()
+    evidence = evidence_of(registry, run_id, "failed/checkout")
+    assert run.status == "FAILED"
+    assert evidence.verdict is Verdict.FAILED
+    assert evidence.reasons == (f"{refused.type.__name__}: {refused.value}",)

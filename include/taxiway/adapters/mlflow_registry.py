@@ -33,14 +33,17 @@ class MlflowRegistry:
     # Builds
 
     def open_build(self, model: str, build_id: str, tags: Mapping[str, str]) -> str:
-        """Return the run id of the build; the same run again, running, for the same (model, build_id)."""
+        """Return the run id of the build, now running; the same for the same (model, build_id); sets the tags."""
         experiment = self._experiment(model)
         run = self._find_run(experiment, build_id)
         if run is None:
-            self._create_run(experiment, build_id, tags)
+            self._create_run(experiment, build_id)
             run = self._find_run(experiment, build_id)  # the oldest, should two callers have created one each
         if run is None:
             raise NotFoundError(f"the run of build {build_id!r} was deleted while it was opened", where=self._rest.url)
+        commit = {"mlflow.source.git.commit": tags["taxiway.commit"]} if "taxiway.commit" in tags else {}
+        if tags:
+            self._rest.post("runs/log-batch", {"run_id": run["info"]["run_id"], "tags": _pairs({**tags, **commit})})
         if run["info"]["status"] != "RUNNING":
             self._rest.post("runs/update", {"run_id": run["info"]["run_id"], "status": "RUNNING"})
         return str(run["info"]["run_id"])
@@ -166,15 +169,13 @@ class MlflowRegistry:
             found = self._rest.get("experiments/get-by-name", experiment_name=model)
         return str(found["experiment"]["experiment_id"])
 
-    def _create_run(self, experiment: str, build_id: str, tags: Mapping[str, str]) -> None:
+    def _create_run(self, experiment: str, build_id: str) -> None:
         shown = {"mlflow.user": "taxiway", "mlflow.source.name": "taxiway", "mlflow.source.type": "JOB"}
-        if commit := tags.get("taxiway.commit"):
-            shown["mlflow.source.git.commit"] = commit
         body = {
             "experiment_id": experiment,
             "run_name": build_id,
             "start_time": self._milliseconds(),
-            "tags": _pairs({**shown, **tags, BUILD_TAG: build_id}),  # found again even after a crash right here
+            "tags": _pairs({**shown, BUILD_TAG: build_id}),  # found again even after a crash right here
         }
         self._rest.post("runs/create", body)
 

@@ -43,6 +43,8 @@ class Story:
         self._chapter("commit", "A data scientist pushes the first commit", self._push_first)
         self._chapter("ci_first", "The push is noticed: continuous integration", lambda: self._build("commit"))
         self._chapter("delivery_first", "Staging, sign-offs, approval, production", lambda: self._deliver("ci_first"))
+        self._chapter("docs_commit", "A commit that only explains the model is pushed", self._push_explanation)
+        self._chapter("ci_docs", "It is noticed, and delivers nothing", self._nothing_to_deliver)
         for month in MONTHS:
             self._month(month)
         self._chapter("bad_commit", "A commit that makes the model worse is pushed", self._push_worse)
@@ -69,6 +71,9 @@ class Story:
     def _push_first(self) -> dict[str, str]:
         return {"sha": commits.first(self._repository, at=month_window(FIRST_DATA[-1]).end)}
 
+    def _push_explanation(self) -> dict[str, str]:
+        return {"sha": commits.explain(self._repository, at=month_window(FIRST_DATA[-1]).end + timedelta(days=1))}
+
     def _push_worse(self) -> dict[str, str]:
         return {"sha": commits.simplify(self._repository, at=month_window(MONTHS[-1]).end)}
 
@@ -91,6 +96,14 @@ class Story:
             "reasons": gate["reasons"],
             "seconds": followed.seconds,
         }
+
+    def _nothing_to_deliver(self) -> dict[str, Any]:
+        run_id = f"commit-{self.journal['docs_commit']['sha']}"
+        followed = self.people.expect("ci", run_id)
+        if followed.states["train"] != "skipped":
+            raise DeliveryStopped("a commit that changes no code was built", where=f"{MODEL}.ci {run_id}")
+        self.view.note(f"nothing to deliver: version {self._serving()} was made from the same code")
+        return {"seconds": followed.seconds}
 
     def _deliver(self, build_chapter: str) -> dict[str, Any]:
         version = self.journal[build_chapter]["version"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,33 +32,29 @@ Asked for by **{{ admitted['requested_by'] }}**, model digest `{{ admitted['dige
 """
 
 
-class ReleaseApproval(ApprovalOperator):
-    """Ask the approvers of the spec; in deployment mode only when a verdict is inconclusive.
+class Decision(ApprovalOperator):
+    """A decision that the approvers of the spec take in Airflow.
 
     Four eyes: whoever asked for the change is not among those who may approve it.
     """
 
-    template_fields = ("subject", "body", "requested_by", "verdicts")
+    template_fields: Sequence[str] = ("subject", "body", "requested_by")
 
-    def __init__(self, *, spec: ModelSpec, requested_by: str, verdicts: str, **kwargs: Any) -> None:
+    def __init__(self, *, spec: ModelSpec, subject: str, body: str, requested_by: str, **kwargs: Any) -> None:
         super().__init__(
-            subject=f"Release {spec.model} version {{{{ params.version }}}} to production?",
-            body=_BODY,
+            subject=subject,
+            body=body,
             response_timeout=spec.approval.timeout,
             fail_on_reject=True,
             retries=0,
             **kwargs,
         )
-        self.mode = spec.approval.mode
         self.approvers = list(spec.approval.approvers)
         self.four_eyes = spec.approval.four_eyes
         self.requested_by = requested_by
-        self.verdicts = verdicts
 
     def execute(self, context: Any) -> Any:
-        """Approve by policy, or ask the people who may decide."""
-        if self.mode == "deployment" and "inconclusive" not in self.verdicts:
-            return {"by": POLICY, "at": datetime.now(UTC).isoformat(), "comment": "every verdict passed"}
+        """Ask the people who may decide."""
         allowed = [name for name in self.approvers if not (self.four_eyes and self._asked(name))]
         if not allowed:
             raise AirflowFailException(
@@ -66,6 +63,9 @@ class ReleaseApproval(ApprovalOperator):
             )
         self.assigned_users = [{"id": name, "name": name} for name in allowed]
         return super().execute(context)
+
+    def decide(self, answer: dict[str, Any], *, approved: bool) -> None:
+        """Do what follows from the decision; nothing but the record of it, unless a subclass knows more."""
 
     def _asked(self, name: str) -> bool:
         """Tell whether this person asked for the change; a commit's author is known by the e-mail address."""
@@ -78,9 +78,30 @@ class ReleaseApproval(ApprovalOperator):
         except HITLRejectException as error:
             who = (event.get("responded_by_user") or {}).get("name", "nobody")
             comment = (event.get("params_input") or {}).get("comment", "")
+            self.decide({"by": who, "comment": comment}, approved=False)
             raise AirflowFailException(f"{who} rejected the release: {comment or 'no comment'}") from error
-        return {
+        decision = {
             "by": answer["responded_by_user"]["id"],
             "at": answer["responded_at"].isoformat(),
             "comment": (answer["params_input"] or {}).get("comment", ""),
         }
+        self.decide(decision, approved=True)
+        return decision
+
+
+class ReleaseApproval(Decision):
+    """Ask for the release; in deployment mode only when a verdict is inconclusive."""
+
+    template_fields: Sequence[str] = (*Decision.template_fields, "verdicts")
+
+    def __init__(self, *, spec: ModelSpec, verdicts: str, **kwargs: Any) -> None:
+        subject = f"Release {spec.model} version {{{{ params.version }}}} to production?"
+        super().__init__(spec=spec, subject=subject, body=_BODY, **kwargs)
+        self.mode = spec.approval.mode
+        self.verdicts = verdicts
+
+    def execute(self, context: Any) -> Any:
+        """Approve by policy, or ask."""
+        if self.mode == "deployment" and "inconclusive" not in self.verdicts:
+            return {"by": POLICY, "at": datetime.now(UTC).isoformat(), "comment": "every verdict passed"}
+        return super().execute(context)

@@ -18,7 +18,7 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 RETRIES: dict[str, Any] = {
-    "retries": 3,
+    "retries": 5,
     "retry_delay": timedelta(seconds=5),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=5),

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
+from taxiway.errors import PermanentError
 from taxiway.ports import Clock, GitHost, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.checkout import Checkout, ensure_checkout
 from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.environments import ModelEnvironment, ensure_environment
 from taxiway.stages.evidence_store import record
+from taxiway.stages.failures import record_failure
 from taxiway.stages.sandbox import CommandLimits
 
 
@@ -62,13 +64,23 @@ class Request:
     requested_by: str | None
 
 
-def open_build(spec: ModelSpec, request: Request, *, git: GitHost, registry: Registry, cache: Path) -> Build:
+def open_build(
+    spec: ModelSpec, request: Request, *, git: GitHost, registry: Registry, cache: Path, clock: Clock
+) -> Build:
     """Resolve the commit, check the repository's contract and open the build's run; repeatable.
 
     The requester is who asked by hand, else the commit's author: the one whose approval four eyes do not count.
+    A commit that cannot be built has a run too, with what is wrong; the error is raised all the same.
     """
-    sha = git.resolve(spec.repository.url, request.ref or spec.repository.branch)
-    checkout = ensure_checkout(git, spec.repository.url, sha, cache)
+    try:
+        sha = git.resolve(spec.repository.url, request.ref or spec.repository.branch)
+        checkout = ensure_checkout(git, spec.repository.url, sha, cache)
+    except PermanentError as error:
+        refused = {"taxiway.reason": request.reason, "taxiway.ref": request.ref or spec.repository.branch}
+        run_id = registry.open_build(spec.model, request.build_id, refused)
+        record_failure(registry, run_id, "checkout", error, clock)
+        registry.close_build(run_id, succeeded=False)
+        raise
     lock_digest = file_digest(checkout.lock)
     tags = {
         "taxiway.commit": sha,

@@ -28,6 +28,8 @@ class State(StrEnum):
     """The testers' verdict is in; the release manager decides."""
     APPROVED = "approved"
     """It may serve in production."""
+    ROLLING_OUT = "rolling_out"
+    """It answers part of the traffic, or copies of it."""
     PRODUCTION = "production"
     """It is the champion."""
     RETIRED = "retired"

@@ -155,7 +155,7 @@ class Delivery:
         return evidence
 
     def stop(self, reason: str, *, production: ServingTarget, notifier: Notifier) -> None:
-        """End the delivery without promotion: production goes back to the last good version.
+        """End the delivery without promotion: all traffic of production goes back to the last good version.
 
         A first version has none to go back to: it stays where it is, and the owners are told so.
         """
@@ -175,8 +175,14 @@ class Delivery:
         return self.registry.candidate(self.spec.model, self.version)
 
     def refuse_superseded(self) -> None:
-        """Raise DeliveryStopped when another version has become the challenger, or this one was closed."""
-        refuse_closed(self.candidate())
+        """Raise DeliveryStopped when another version has become the challenger, or this one was closed.
+
+        A version whose rollout moves traffic is no longer superseded: the newer one waits for its end.
+        """
+        candidate = self.candidate()
+        refuse_closed(candidate)
+        if state_of(candidate) is State.ROLLING_OUT:
+            return
         challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
         if challenger and challenger.version > self.version:
             self._close(State.SUPERSEDED, f"version {challenger.version} is on its way")
@@ -211,9 +217,11 @@ class Delivery:
                 return False
             self.registry.set_alias(model, CHAMPION, champion.version)
             self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
-        if champion and plan and plan.stable != champion.version:
+        if champion and plan and plan != TrafficPlan(stable=champion.version):
             production.deploy(release_of(self.spec, champion, champion.tags[APPROVAL]))
             production.set_traffic(model, TrafficPlan(stable=champion.version))
+        if champion:
+            production.undeploy(model, self.version)
         return True
 
     def _set_state(self, state: State) -> None:

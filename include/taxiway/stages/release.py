@@ -15,7 +15,7 @@ from taxiway.stages.workspaces import workspace
 RECORD = "taxiway/release.signed.json"
 STAGES = (
     "build", "static_checks", "unit_tests", "snapshot", "check_data", "train", "integration_tests", "evaluation",
-    "gate", "staging_checks", "uat", "approval", "production_checks",
+    "gate", "staging_checks", "uat", "approval", "rollout", "production_checks",
 )  # fmt: skip
 """The stages whose evidence belongs into the record."""
 
@@ -31,7 +31,7 @@ def record_release(
         evidence=evidence,
         sign_offs=sign_offs(candidate),
         approval=approval,
-        rollout={"steps": [{"traffic": 100}]},
+        rollout={"history": evidence[STAGES.index("rollout")].figures["history"]},
         promoted_at=clock.now(),
         previous=_previous_record(spec.model, version, registry),
     )

@@ -31,6 +31,7 @@ def rollback(
     """
     target = _target(spec, order, registry)
     bad = registry.by_alias(spec.model, CHAMPION)
+    _stop_rollouts(spec.model, order, registry)
     production.deploy(release_of(spec, target, target.tags[APPROVAL]))
     production.set_traffic(spec.model, TrafficPlan(stable=target.version))
     registry.set_alias(spec.model, CHAMPION, target.version)
@@ -60,6 +61,14 @@ def _target(spec: ModelSpec, order: Order, registry: Registry) -> Candidate:
         advice = "name a version that was approved for production."
         raise DeliveryStopped("the version was never approved for production", where=where(target), next_step=advice)
     return target
+
+
+def _stop_rollouts(model: str, order: Order, registry: Registry) -> None:
+    """Close the version that is on its way through production, so that nothing moves traffic but this rollback."""
+    for candidate in registry.candidates(model):
+        if state_of(candidate) is State.ROLLING_OUT and candidate.version != order.to:
+            tags = {STATE: State.REJECTED.value, REASON: f"its rollout was stopped by a rollback: {order.reason}"[:500]}
+            registry.set_tags(model, candidate.version, tags)
 
 
 def _mark(bad: Candidate, target: Candidate, order: Order, *, registry: Registry, clock: Clock) -> None:

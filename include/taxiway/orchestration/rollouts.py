@@ -1,0 +1,78 @@
+"""The rollout's steps as sensors, and the person who decides when the figures of a step do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from taxiway.bootstrap import services
+from taxiway.orchestration.approval import Decision
+from taxiway.orchestration.looking import LookSensor, Seen, decided, stopped
+from taxiway.spec import ModelSpec
+
+_BODY = """\
+{% set seen = ti.xcom_pull(task_ids=params.step) %}The step `{{ params.step }}` is undecided: **{{ seen['reason'] }}**.
+
+Traffic stays as it is until you decide. *Approve* goes on with the next step, *Reject* returns everything to the
+champion.
+"""
+
+
+def turn(model: str, version: int) -> Seen | None:
+    """Return once no other version's rollout moves traffic."""
+    return decided({}) if _rollout(model, version).blocked_by() is None else None
+
+
+def step(model: str, version: int, number: int) -> Seen | None:
+    """Look at production once; return when the rollout has left the step, or is over."""
+    from taxiway.stages.roll_out import is_behind, is_stopped
+
+    state = _rollout(model, version).look()
+    if is_stopped(state):
+        return stopped(f"the rollout was aborted, production is on the champion: {state.reason}")
+    return decided({"phase": state.phase.value, "reason": state.reason}) if is_behind(state, number) else None
+
+
+def turn_sensor(model: str, version: str) -> LookSensor:
+    """Return the sensor that waits for the end of another version's rollout."""
+    arguments = {"model": model, "version": version}
+    return LookSensor(task_id="wait_for_turn", look=f"{__name__}.turn", arguments=arguments, retries=3)
+
+
+def step_sensor(model: str, version: str, number: int, name: str) -> LookSensor:
+    """Return the sensor that takes the rollout through a step."""
+    arguments = {"model": model, "version": version, "number": number}
+    return LookSensor(task_id=name, look=f"{__name__}.step", arguments=arguments, poll_seconds=2.0, retries=3)
+
+
+class StepDecision(Decision):
+    """Ask the approvers when a step of the rollout is undecided; otherwise nobody is asked."""
+
+    template_fields: Sequence[str] = (*Decision.template_fields, "phase", "version")
+
+    def __init__(self, *, spec: ModelSpec, step: str, version: str, **kwargs: Any) -> None:
+        super().__init__(
+            spec=spec,
+            subject=f"Go on with the rollout of {spec.model} version {version}?",
+            body=_BODY.replace("params.step", f"'rollout.{step}'"),
+            **kwargs,
+        )
+        self.model = spec.model
+        self.version = version
+        self.phase = f"{{{{ ti.xcom_pull(task_ids='rollout.{step}')['phase'] }}}}"
+
+    def execute(self, context: Any) -> Any:
+        """Go on, or ask."""
+        return super().execute(context) if self.phase == "waiting" else None
+
+    def decide(self, answer: dict[str, Any], *, approved: bool) -> None:
+        """Let the rollout go on, or put production back on the champion."""
+        _rollout(self.model, int(self.version)).look(approved)
+
+
+def _rollout(model: str, version: int) -> Any:
+    from taxiway.stages.roll_out import RollOut
+
+    s = services()
+    spec = s.spec(model)
+    return RollOut(spec, version, s.registry, s.target(spec.environments.production), s.clock)

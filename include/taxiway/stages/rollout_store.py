@@ -1,0 +1,87 @@
+"""The state of a rollout between two looks: one evidence document of the version, with every transition so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from taxiway.domain.evidence import Evidence, Json, Verdict
+from taxiway.domain.rollout import AnalysisPolicy, Observation, Phase, Plan, State, Step
+from taxiway.errors import NotFoundError
+from taxiway.ports import Registry
+from taxiway.stages.evidence_store import evidence_of, record
+
+ROLLOUT = "rollout"
+_VERDICTS = {Phase.PROMOTED: Verdict.PASSED, Phase.ABORTING: Verdict.FAILED, Phase.ABORTED: Verdict.FAILED}
+
+
+def stored_state(registry: Registry, run_id: str) -> State | None:
+    """Return the state of the version's rollout, None when it has not begun."""
+    try:
+        return _read(evidence_of(registry, run_id, ROLLOUT).figures["state"])
+    except NotFoundError:
+        return None
+
+
+def store_state(registry: Registry, run_id: str, state: State, observation: Observation | None, now: datetime) -> None:
+    """Store the state; a new phase or step is added to the history, with the figures that led to it."""
+    history = _history(registry, run_id)
+    entry = _entry(state, observation)
+    if not history or any(history[-1][key] != entry[key] for key in ("phase", "step", "challenger_version")):
+        history.append(entry)
+    figures: dict[str, Json] = {"state": _written(state), "history": history}
+    verdict = _VERDICTS.get(state.phase, Verdict.INCONCLUSIVE)
+    subject = {"version": str(state.plan.challenger), "champion": str(state.plan.champion or "")}
+    record(registry, run_id, Evidence(ROLLOUT, verdict, now, (state.reason,), subject, figures))
+
+
+def _history(registry: Registry, run_id: str) -> list[Any]:
+    try:
+        return list(evidence_of(registry, run_id, ROLLOUT).figures["history"])  # type: ignore[arg-type]
+    except NotFoundError:
+        return []
+
+
+def _entry(state: State, observation: Observation | None) -> dict[str, Any]:
+    measured = {} if observation is None else {"champion": observation.champion, "challenger": observation.challenger}
+    return {
+        "phase": state.phase.value,
+        "step": state.step,
+        "traffic": state.plan.steps[state.step].traffic if state.step >= 0 else None,
+        "at": state.since.isoformat(),
+        "reason": state.reason,
+        "challenger_version": state.plan.challenger,
+        "measured": {name: asdict(figures) for name, figures in measured.items() if figures is not None},
+    }
+
+
+def _written(state: State) -> dict[str, Any]:
+    steps = [{**asdict(step), "duration": step.duration.total_seconds()} for step in state.plan.steps]
+    return {
+        "plan": {
+            "champion": state.plan.champion,
+            "challenger": state.plan.challenger,
+            "steps": steps,
+            "analysis": asdict(state.plan.analysis),
+        },
+        "phase": state.phase.value,
+        "step": state.step,
+        "since": state.since.isoformat(),
+        "reason": state.reason,
+        "blind": state.blind,
+    }
+
+
+def _read(document: Any) -> State:
+    plan: Mapping[str, Any] = document["plan"]
+    steps = (Step(**{**step, "duration": timedelta(seconds=step["duration"])}) for step in plan["steps"])
+    return State(
+        plan=Plan(plan["champion"], plan["challenger"], tuple(steps), AnalysisPolicy(**plan["analysis"])),
+        phase=Phase(document["phase"]),
+        step=document["step"],
+        since=datetime.fromisoformat(document["since"]),
+        reason=document["reason"],
+        blind=document["blind"],
+    )
