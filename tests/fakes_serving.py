@@ -49,8 +49,6 @@ class FakeServingTarget:
     more (and why); `broken_switches` are how many switches get lost; `plans` has every other one; what is in
     `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are
     checked as a gateway does.
-    `observed[model]` is what `observe` returns instead of the counted requests. With a verifier, approvals are checked
-    as a gateway does.
     """
 
     def __init__(
@@ -65,8 +63,6 @@ class FakeServingTarget:
         self.broken: set[int] = set()
         self.broken_switches = 0
         self.failed: dict[int, str] = {}
-        self.failed: dict[int, str] = {}
-        self.broken_switches = 0
         self.plans: list[tuple[str, TrafficPlan]] = []
         self.observed: dict[str, list[VersionObservation]] = {}
         self._clock = clock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -200,8 +199,7 @@ def test_coverage_is_evidence_when_the_lock_has_it() -> None:
     figures = tested.tests.unit_tests().figures
 
     assert figures["line_coverage"] == pytest.approx(3 / 6)  # triple's two lines and the unused module were not run
-    totals = json.loads(tested.files["taxiway/coverage.json"])["totals"]
-    assert (totals["covered_lines"], totals["num_statements"]) == (3, 6)
+    assert b'lines-valid="6" lines-covered="3"' in tested.files["taxiway/coverage.xml"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +227,7 @@ def test_the_repository_cannot_lower_the_bar() -> None:
 
 def test_coverage_that_cannot_be_read_is_no_coverage() -> None:
     """Tests that spoil coverage's report do not reach the limit, and crash nothing."""
-    spec, spoil = small_spec(tests={"min_coverage": 0.1}), "import os\nos.mkdir('.taxiway-coverage.json')\n"
+    spec, spoil = small_spec(tests={"min_coverage": 0.1}), "import os\nos.mkdir('.taxiway-coverage.xml')\n"
 
     found = repository({CONFTEST: spoil}, with_coverage=True, spec=spec).fails()
-    assert found.startswith("the coverage cannot be read: there is no file .taxiway-coverage.json")
+    assert found.startswith("the coverage cannot be read: there is no file .taxiway-coverage.xml")

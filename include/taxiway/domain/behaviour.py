@@ -100,5 +100,6 @@ def _distances(before: Array, after: Array) -> Array:
     with np.errstate(invalid="ignore"):
         distances: Array = np.abs(after - before)
     distances[~np.isfinite(distances)] = np.inf
-    largest: Array = distances.reshape(len(distances), -1).max(axis=1, initial=0.0)
-    return largest
+    if distances.ndim > 1:
+        distances = distances.max(axis=1, initial=0.0)
+    return distances

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from taxiway.stages.lock_file import LOCK
-from taxiway.stages.untrusted_files import content, document
+from taxiway.stages.untrusted_files import content, walk_xml
 from taxiway.stages.wheel import Packaged
 
 _PINNED = re.compile(r"^coverage(\[[\w,\s-]*\])?\s*==", re.IGNORECASE | re.MULTILINE)
@@ -33,8 +32,8 @@ class Coverage:
 
     @property
     def report(self) -> Path:
-        """Where the report is written, as coverage.py's JSON."""
-        return self.packaged.path / ".taxiway-coverage.json"
+        """Where the report is written, in Cobertura's XML."""
+        return self.packaged.path / ".taxiway-coverage.xml"
 
     def recording(self) -> list[str | Path]:
         """Return the words between python and `-m pytest`; writes the settings."""
@@ -43,15 +42,16 @@ class Coverage:
 
     def reporting(self) -> list[str | Path]:
         """Return the words after python that write the report."""
-        return ["-m", "coverage", "json", "-q", f"--rcfile={self.settings}", "-o", self.report]
+        return ["-m", "coverage", "xml", "-q", f"--rcfile={self.settings}", "-o", self.report]
 
     def share(self) -> float:
         """Return the share of lines that were run, from 0 to 1; raises ValueError when the report cannot be read."""
-        found: Any = document(content(self.report, most_bytes=_MOST_BYTES))
-        try:
-            covered, lines = int(found["totals"]["covered_lines"]), int(found["totals"]["num_statements"])
-        except (KeyError, TypeError, OverflowError) as error:
-            raise ValueError(f"{self.report.name} has no totals") from error
+        root: dict[str, str] = {}
+        walk_xml(
+            content(self.report, most_bytes=_MOST_BYTES),
+            start=lambda _, attributes: None if root else root.update(attributes),
+        )
+        covered, lines = (int(root.get(f"lines-{name}", "")) for name in ("covered", "valid"))
         if not 0 <= covered <= lines:
             raise ValueError(f"{covered} of {lines} lines is no share")
         return covered / lines if lines else 0.0

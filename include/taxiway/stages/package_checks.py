@@ -83,7 +83,6 @@ class PackageChecks:
             raise PackageRejected(
                 "; ".join(reasons),
                 where=self.build.where,
-                next_step="serve the saved model in an environment made from the lock, without the repository, and ask "
-                "it the same; correct it and push again.",
+                next_step="serve the saved model without its repository, ask it the same, correct it and push again.",
             )
         return evidence

@@ -112,7 +112,7 @@ class RepositoryTests:
         outcome = self._run([environment.python, *coverage.reporting()], packaged, coverage.settings)
         try:
             share = coverage.share()
-            self.registry.put_file(self.build.run_id, "taxiway/coverage.json", coverage.report)
+            self.registry.put_file(self.build.run_id, "taxiway/coverage.xml", coverage.report)
         except ValueError as error:
             problem = f"the coverage cannot be read: {error} ({_ending(outcome)})"
             return _Tested(() if least is None else (problem,), {"line_coverage": None, **wanted})

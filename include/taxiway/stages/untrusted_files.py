@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 from taxiway.stages.sandbox import is_plain
 
 _MOST_DIGITS = 300
+_DEEPEST = 20
 
 
 def content(path: Path, *, most_bytes: int) -> bytes:
@@ -30,6 +33,40 @@ def document(text: bytes) -> Any:
         return json.loads(text, parse_constant=lambda _: None, parse_int=_whole)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def walk_xml(
+    text: bytes, *, start: Callable[[str, Mapping[str, str]], None], end: Callable[[str], None] = lambda _: None
+) -> None:
+    """Call `start` (name, attributes) and `end` (name) for each element of the document; no tree of it is made.
+
+    Raises ValueError when it is no XML, is nested deeply, or declares a document type: no entity can expand.
+    """
+    depth = 0
+
+    def enter(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        start(name, attributes)
+
+    def leave(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        end(name)
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    parser.StartElementHandler, parser.EndElementHandler = enter, leave
+    try:
+        parser.Parse(text, True)
+    except expat.ExpatError as error:
+        raise ValueError(str(error)) from error
+
+
+def _refuse_document_type(*_: object) -> None:
+    raise ValueError("it declares a document type")
 
 
 def _whole(digits: str) -> float:
