@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from taxiway.adapters.model_signing import KeySigner, KeyVerifier
-from taxiway.domain.evidence import Evidence, Verdict
+from taxiway.domain.evidence import Evidence, Json, Verdict
 from taxiway.domain.values import CHAMPION
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
@@ -150,7 +150,12 @@ class Evaluated:
             self.frame.to_parquet(Path(directory) / "holdout.parquet", index=False)
             self.registry.put_file(run_id, HOLDOUT, Path(directory) / "holdout.parquet")
         self.registry.put_file(run_id, "taxiway/requirements.txt", LOCK)
-        for stage, figures in (("train", {"size_mb": 0.1}), ("snapshot", {"data_end": "2013-03-11T00:00:00+00:00"})):
+        stages: dict[str, dict[str, Json]] = {
+            "train": {"size_mb": 0.1},
+            "snapshot": {"data_end": "2013-03-11T00:00:00+00:00"},
+            "package_checks": {"latency_p99_ms": 5.0, "size_mb": 0.1},
+        }
+        for stage, figures in stages.items():
             record(self.registry, run_id, Evidence(stage, Verdict.PASSED, self.clock.now(), figures=figures))
         return Build(MODEL, name, run_id, "1" * 40, "ds@example.com", "sha256:src", "sha256:lock", "commit", "ds")
 
