@@ -66,7 +66,8 @@ class Survivors:
         registry = self.installation.services.registry
         made = [candidate for candidate in registry.candidates(MODEL) if candidate.tags["taxiway.commit"] == sha]
         assert len(made) == 1, made
-        verify(made[0], registry=registry, verifier=self.installation.services.verifier)
+        services = self.installation.services
+        verify(services.spec(MODEL), made[0], registry=registry, verifier=services.verifier)
         deliveries = {run["dag_run_id"] for run in self.installation.airflow().runs(f"{MODEL}.delivery")}
         assert f"candidate-{made[0].version}" in deliveries
 

@@ -16,20 +16,18 @@ import pytest
 from taxiway.demo.commits import BareRepository
 from taxiway.domain.values import Candidate
 from tests.live import air_time_setup, digits_setup
-from tests.live.conftest import LiveInstallation, wait_for
+from tests.live.conftest import LiveInstallation
+from tests.live.live_model import LiveModel
 
-ENDED = ("success", "failed")
 SETUPS: Mapping[str, ModuleType] = {setup.MODEL: setup for setup in (air_time_setup, digits_setup)}
 STAGES = {"build", "unit_tests", "integration_tests", "snapshot", "check_data", "train", "evaluation", "gate"}
 DELIVERY_STAGES = {"staging_checks", "uat", "approval", "production_checks", "release"}
 
 
 @dataclass
-class Model:
+class Delivered(LiveModel):
     """One of the models in a running installation."""
 
-    installation: LiveInstallation
-    name: str
     repository: BareRepository
     data: Path
 
@@ -38,44 +36,15 @@ class Model:
         """The module that makes repository, data and spec."""
         return SETUPS[self.name]
 
-    def run(self, kind: str, run_id: str) -> dict[str, Any]:
-        """Wait until a run has ended and return its state, and the state of each task."""
-        api, dag_id = self.installation.airflow(), f"{self.name}.{kind}"
-
-        def look() -> dict[str, Any] | None:
-            run = next((run for run in api.runs(dag_id) if run["dag_run_id"] == run_id), None)
-            return run if run and run["state"] in ENDED else None
-
-        run = wait_for(look, f"the end of {dag_id} {run_id}", seconds=900)
-        assert run is not None
-        tasks = {task["task_id"]: task["state"] for task in api.task_instances(dag_id, run_id)}
-        return {"state": run["state"], "tasks": tasks}
-
-    def waits(self, task: str, state: str) -> None:
-        """Wait until a task of the first delivery is in the state in which people act."""
-        api, dag_id = self.installation.airflow(), f"{self.name}.delivery"
-
-        def look() -> bool:
-            tasks = api.task_instances(dag_id, "candidate-1")
-            return any(item["task_id"] == task and item["state"] == state for item in tasks)
-
-        wait_for(look, f"{task} of {dag_id} to be {state}", seconds=600)
-
     def deliver(self) -> None:
-        """Follow the push through CI, sign off as ana, approve as dana, and wait for production."""
+        """Follow the push through CI, let the people act, and wait for production."""
         built = self.run("ci", f"commit-{self.repository.find(self.setup.FIRST)}")
         assert built["state"] == "success", built
-        self.waits("wait_for_sign_offs", "deferred")
-        answer = {"accepted": True, "rating": 5, "comments": "plausible"}
-        self.installation.airflow("ana").put(f"/taxiway/api/models/{self.name}/versions/1/sign-offs/me", answer)
-        self.waits("ask_for_approval", "awaiting_input")
-        self.installation.airflow("dana").approve(
-            f"{self.name}.delivery", "candidate-1", "ask_for_approval", "Approve", {"comment": "go"}
-        )
+        self.let_into_production(1)
         delivered = self.run("delivery", "candidate-1")
         assert delivered["state"] == "success", delivered
 
-    def champion(self) -> Candidate:
+    def served(self) -> Candidate:
         """Return the version that is in production."""
         found = self.installation.services.registry.by_alias(self.name, "champion")
         assert found is not None
@@ -89,14 +58,14 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def models(installation: LiveInstallation, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+def models(installation: LiveInstallation, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Delivered]:
     """Both models in production; their builds ran side by side."""
     made = {}
     for name, setup in SETUPS.items():
         directory = tmp_path_factory.mktemp(name)
         repository: BareRepository = setup.make_repository(directory / f"{name}.git")
         setup.write_data(directory / "data")
-        made[name] = Model(installation, name, repository, directory / "data")
+        made[name] = Delivered(installation, name, repository, directory / "data")
     for name, model in made.items():
         installation.add_spec(name, model.setup.spec_text(repository=model.repository.url, data=f"file://{model.data}"))
     for model in made.values():
@@ -104,7 +73,7 @@ def models(installation: LiveInstallation, tmp_path_factory: pytest.TempPathFact
     return made
 
 
-def test_production_answers_minutes(models: dict[str, Model]) -> None:
+def test_production_answers_minutes(models: dict[str, Delivered]) -> None:
     """The regression answers one number per row, near the minutes that the flights took."""
     flights = air_time_setup.flights().dropna().tail(50)
 
@@ -115,7 +84,7 @@ def test_production_answers_minutes(models: dict[str, Model]) -> None:
     assert abs(errors).mean() < 20
 
 
-def test_production_answers_a_score_for_each_digit(models: dict[str, Model]) -> None:
+def test_production_answers_a_score_for_each_digit(models: dict[str, Delivered]) -> None:
     """The multiclass model answers ten probabilities per row, and mostly the right digit."""
     scans = digits_setup.scans().tail(50)
 
@@ -128,10 +97,10 @@ def test_production_answers_a_score_for_each_digit(models: dict[str, Model]) -> 
 
 
 @pytest.mark.parametrize(("name", "loader"), [("air_time", "mlflow.xgboost"), ("digits", "mlflow.sklearn")])
-def test_evidence_of_every_stage_is_there(models: dict[str, Model], name: str, loader: str) -> None:
+def test_evidence_of_every_stage_is_there(models: dict[str, Delivered], name: str, loader: str) -> None:
     """The version has evidence from build to release, and what was signed is an ordinary model without own code."""
     model = models[name]
-    registry, champion = model.installation.services.registry, model.champion()
+    registry, champion = model.installation.services.registry, model.served()
 
     stages = {Path(path).stem for path in registry.list_files(champion.run_id, "taxiway")}
     package = registry.get_json(champion.run_id, "taxiway/train.json")["figures"]["package"]
@@ -141,18 +110,18 @@ def test_evidence_of_every_stage_is_there(models: dict[str, Model], name: str, l
     assert champion.tags["taxiway.state"] == "production"
 
 
-def test_every_metric_of_the_spec_was_judged(models: dict[str, Model]) -> None:
+def test_every_metric_of_the_spec_was_judged(models: dict[str, Delivered]) -> None:
     """Losses have their maxima, scores their minima; each is in the evaluation with its figure."""
     wanted = {"air_time": {"rmse", "mae"}, "digits": {"accuracy", "f1_macro", "log_loss"}}
     for name, metrics in wanted.items():
-        registry, champion = models[name].installation.services.registry, models[name].champion()
+        registry, champion = models[name].installation.services.registry, models[name].served()
         figures = registry.get_json(champion.run_id, "taxiway/evaluation.json")["figures"]["metrics"]
 
         assert {metric for metric, figure in figures.items() if figure["candidate"] is not None} == metrics
         assert champion.tags["taxiway.verdict"] == "passed"
 
 
-def test_a_worse_regression_is_stopped_by_its_champion(models: dict[str, Model]) -> None:
+def test_a_worse_regression_is_stopped_by_its_champion(models: dict[str, Delivered]) -> None:
     """A commit within the absolute limits, but worse than the champion on the same days, ends at the gate."""
     model = models["air_time"]
     sha = air_time_setup.make_it_worse(model.repository)
@@ -160,13 +129,12 @@ def test_a_worse_regression_is_stopped_by_its_champion(models: dict[str, Model])
     built = model.run("ci", f"commit-{sha}")
 
     assert [task for task, state in built["tasks"].items() if state == "failed"] == ["gate"], built
-    log = model.installation.airflow().task_log("air_time.ci", f"commit-{sha}", "gate", 1)
-    assert "is worse than the champion's" in log
-    assert model.champion().version == 1
+    assert "is worse than the champion's" in model.log("ci", f"commit-{sha}", "gate")
+    assert model.champion() == 1
     assert len(model.installation.services.registry.candidates("air_time")) == 1
 
 
-def test_the_doctor_finds_nothing_wrong_with_them(models: dict[str, Model]) -> None:
+def test_the_doctor_finds_nothing_wrong_with_them(models: dict[str, Delivered]) -> None:
     """After two deliveries and a stopped commit Airflow, MLflow and the gateways agree about both models."""
     installation = next(iter(models.values())).installation
 

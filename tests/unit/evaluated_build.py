@@ -19,11 +19,13 @@ from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.domain.values import CHAMPION
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
-from taxiway.stages.candidates import DIGEST, SIGNATURE
+from taxiway.stages.candidates import DIGEST
+from taxiway.stages.candidates import LOCK as LOCK_TAG
 from taxiway.stages.data import HOLDOUT
-from taxiway.stages.digests import directory_digest
+from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.evaluate import Evaluation
 from taxiway.stages.evidence_store import record
+from taxiway.stages.model_files import SIGNATURE
 from tests.fakes import FakeClock, FakeRegistry
 from tests.gateway_process import CACHE, LOCK
 
@@ -124,7 +126,7 @@ class Evaluated:
             self.registry.get_directory(build.run_id, "model", model)
             KeySigner(self.keys[0]).sign_directory(model, signature)
             self.registry.put_file(build.run_id, SIGNATURE, signature)
-            tags = {DIGEST: directory_digest(model)}
+            tags = {DIGEST: directory_digest(model), LOCK_TAG: file_digest(LOCK)}
         version = self.registry.register(MODEL, build.run_id, tags, "champion").version
         self.registry.set_alias(MODEL, CHAMPION, version)
 

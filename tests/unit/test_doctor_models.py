@@ -13,7 +13,8 @@ from taxiway.domain.values import CHAMPION, STAGING, TrafficPlan
 from taxiway.errors import NotFoundError, OrchestratorUnavailable, RegistryUnavailable
 from taxiway.ports import ServingTarget
 from taxiway.spec_files import Problem, SpecSet
-from taxiway.stages.candidates import APPROVAL, DIGEST, STATE
+from taxiway.stages.candidates import APPROVAL, DIGEST, STATE, release_of
+from taxiway.stages.deliver import Approved
 from taxiway.supervisor.airflow_checks import KINDS, SHARED
 from taxiway.supervisor.doctor import compare
 from taxiway.supervisor.findings import Finding
@@ -103,6 +104,18 @@ def test_agreement_is_silence(installed: Installation) -> None:
     assert installed.findings() == []
 
 
+def test_a_rollout_under_way_is_silence(installed: Installation) -> None:
+    """While its delivery watches it, a version may get part of the traffic."""
+    delivery = installed.delivery(3)
+    delivery.approve(Approved("dana", installed.clock.now()), installed.signer)
+    candidate = delivery.candidate()
+    installed.production.deploy(release_of(installed.spec, candidate, candidate.tags[APPROVAL]))
+    installed.production.set_traffic(MODEL, TrafficPlan(stable=2, challenger=3, challenger_percent=5))
+    installed.tag(3, STATE, "rolling_out")
+
+    assert installed.findings() == []
+
+
 def test_a_new_model_is_silence(keys: tuple[Path, Path]) -> None:
     """Without any version there is nothing to disagree about."""
     field = Field(keys)
@@ -126,6 +139,21 @@ DISAGREEMENTS: dict[str, tuple[Break, str, str]] = {
         lambda it: (it.production.set_traffic(MODEL, TrafficPlan(stable=1)), running(it, "candidate-1")),
         "weaker",
         "production serves version 1, but the alias champion is version 2: its delivery is just promoting it",
+    ),
+    "a challenger that nobody rolls out": (
+        lambda it: it.production.set_traffic(MODEL, TrafficPlan(stable=2, challenger=1, challenger_percent=5)),
+        "wrong",
+        "version 1 gets part of the traffic in production, but its state is retired",
+    ),
+    "a shadow that nobody rolls out": (
+        lambda it: it.production.set_traffic(MODEL, TrafficPlan(stable=2, shadow=1)),
+        "wrong",
+        "version 1 gets copies of the traffic in production, but its state is retired",
+    ),
+    "a rollout without its delivery": (
+        lambda it: (it.tag(3, STATE, "rolling_out"), it.airflow.deliveries.clear()),
+        "wrong",
+        "version 3 is rolling out, but no delivery of it runs",
     ),
     "staging serves another version": (
         lambda it: it.registry.set_alias(MODEL, STAGING, 1),

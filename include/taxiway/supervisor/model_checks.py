@@ -10,7 +10,7 @@ from taxiway.stages.candidates import APPROVAL, CLOSED, DIGEST, STATE, State
 from taxiway.supervisor.findings import Finding, weaker, wrong
 
 _WAITING = frozenset({State.CANDIDATE, State.STAGING, State.TESTED, State.APPROVED, State.ROLLING_OUT})
-_OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED, State.ROLLING_OUT})
+_OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ def disagreements(facts: ModelFacts) -> list[Finding]:
     """Return everything that the three do not agree on, as far as they answered."""
     found: list[Finding] = []
     if facts.versions is not None:
-        found += [*_states(facts), *_aliases(facts), *_champion(facts), *_staging(facts), *_deliveries(facts)]
+        found += [*_states(facts), *_aliases(facts), *_champion(facts), *_rollout(facts), *_staging(facts)]
+        found += _deliveries(facts)
     for target in (facts.staging, facts.production):
         if target is not None:
             found += _deployed(facts, target, "production" if target is facts.production else "staging")
@@ -96,6 +97,18 @@ def _champion(facts: ModelFacts) -> Iterator[Finding]:
         )
     else:
         yield wrong(facts.model, what, _ROLL_BACK)
+
+
+def _rollout(facts: ModelFacts) -> Iterator[Finding]:
+    """Compare who gets part of production's traffic, or copies of it, with the version that is being rolled out."""
+    plan = facts.production.plan if facts.production else None
+    if plan is None:
+        return
+    for number, share in ((plan.challenger, "part of the traffic"), (plan.shadow, "copies of the traffic")):
+        version = facts.version(number) if number is not None else None
+        if version is not None and _state(version) is not State.ROLLING_OUT:
+            what = f"{_name(version)} gets {share} in production, but its state is {_said(version)}: nobody watches it"
+            yield wrong(facts.model, what, _ROLL_BACK)
 
 
 def _staging(facts: ModelFacts) -> Iterator[Finding]:
@@ -169,7 +182,7 @@ _WHO_DELETED = "find out who deleted it; deliver another version, so that what s
 
 
 def _has_traffic(plan: TrafficPlan, version: int) -> bool:
-    return version in (plan.stable, plan.challenger)
+    return version in (plan.stable, plan.challenger, plan.shadow)
 
 
 def _state(version: Candidate) -> State | None:
