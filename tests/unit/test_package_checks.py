@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from taxiway.adapters.cyclonedx_sbom import CycloneDx
 from taxiway.errors import IntegrityError, PackageRejected
 from taxiway.spec import ModelSpec
-from taxiway.stages.build import Request, open_build
+from taxiway.stages.build import BuildTools, Request, open_build
+from taxiway.stages.build import build as build_once
 from taxiway.stages.data import HOLDOUT, TRAINING
 from taxiway.stages.package_checks import PackageChecks
 from taxiway.stages.train import TRAINED_ANSWERS, train
@@ -199,13 +201,24 @@ def test_files_that_were_exchanged_after_training_are_not_checked(models: Path) 
         PackageChecks(small_spec(), build, registry, CACHE, FakeClock()).run()
 
 
+AS_CODE = {"loaders": ["mlflow.pyfunc.loaders.code_model"], "code": True}
 REPOSITORY = {
-    "pyproject.toml": '[tool.taxiway]\ntrain = "trainer:train"\n',
+    "pyproject.toml": """
+[build-system]
+requires = ["uv_build"]
+build-backend = "uv_build"
+
+[project]
+name = "trainer"
+version = "1.0"
+
+[tool.taxiway]
+train = "trainer:train"
+""",
     "requirements.txt": LOCK.read_text(),
     "tests/unit/empty.txt": "",
     "tests/integration/empty.txt": "",
-    "factor.txt": "FACTOR",
-    "trainer.py": """
+    "src/trainer/__init__.py": """
 from pathlib import Path
 import mlflow
 from mlflow.models import infer_signature
@@ -217,8 +230,9 @@ import mlflow
 
 class Model(mlflow.pyfunc.PythonModel):
     def predict(self, context, model_input, params=None):
-        beside = [Path(folder, "factor.txt") for folder in sys.path if Path(folder, "factor.txt").exists()]
-        return model_input["x"].to_numpy() * (float(beside[0].read_text()) if beside else 1.0)
+        files = [Path(folder, "trainer", "factor.txt") for folder in sys.path]
+        found = [file.read_text() for file in files if file.exists()]
+        return model_input["x"].to_numpy() * (float(found[0]) if found else 1.0)
 
 mlflow.models.set_model(Model())
 '''
@@ -235,10 +249,11 @@ def train(frame, model_dir, params):
 @pytest.mark.parametrize("factor", ["1.0", "2.0"])
 def test_the_repository_is_not_there_in_production(tmp_path: Path, factor: str) -> None:
     """A model that reads a file of its repository answers as in training only where that file is: it is found out."""
-    git, registry, spec = FakeGit(), FakeRegistry(), small_spec()
-    git.commit(URL, {**REPOSITORY, "factor.txt": factor})
+    git, registry, spec = FakeGit(), FakeRegistry(), small_spec(package=AS_CODE)
+    git.commit(URL, {**REPOSITORY, "src/trainer/factor.txt": factor})
     request = Request("commit-1", None, None, "commit", None)
-    build = open_build(spec, request, git=git, registry=registry, cache=CACHE)
+    build = open_build(spec, request, git=git, registry=registry, cache=CACHE, clock=FakeClock())
+    build_once(spec, build, BuildTools(git, registry, CycloneDx(), CACHE, FakeClock()))
     FRAME.to_parquet(tmp_path / "frame.parquet")
     for path in (TRAINING, HOLDOUT):
         registry.put_file(build.run_id, path, tmp_path / "frame.parquet")
