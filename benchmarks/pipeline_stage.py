@@ -16,7 +16,7 @@ from typing import Any
 
 from taxiway.bootstrap import Services, services
 from taxiway.spec import ModelSpec
-from taxiway.stages.build import Build, Request, build_environment, open_build
+from taxiway.stages.build import Build, BuildTools, Request, build, open_build
 from taxiway.stages.repository_tests import RepositoryTests
 
 Stage = Callable[[Services, ModelSpec, Build], Any]
@@ -38,6 +38,12 @@ def _check_data(s: Services, spec: ModelSpec, build: Build) -> None:
     check_data(spec, build, registry=s.registry, clock=s.clock)
 
 
+def _report_data(s: Services, spec: ModelSpec, build: Build) -> None:
+    from taxiway.stages.data_tests import report_data
+
+    report_data(spec, build, registry=s.registry, data_tests=s.data_tests, clock=s.clock)
+
+
 def _train(s: Services, spec: ModelSpec, build: Build) -> None:
     from taxiway.stages.train import train
 
@@ -48,6 +54,18 @@ def _evaluate(s: Services, spec: ModelSpec, build: Build) -> None:
     from taxiway.stages.evaluate import Evaluation
 
     Evaluation(spec, build, s.registry, s.verifier, s.settings.cache, s.clock).run()
+
+
+def _check_package(s: Services, spec: ModelSpec, build: Build) -> None:
+    from taxiway.stages.package_checks import PackageChecks
+
+    PackageChecks(spec, build, s.registry, s.settings.cache, s.clock).run()
+
+
+def _draw_evaluation(s: Services, spec: ModelSpec, build: Build) -> None:
+    from taxiway.stages.evaluation_figures import draw_evaluation
+
+    draw_evaluation(spec, build, registry=s.registry, pages=s.evaluation_pages)
 
 
 def _gate(s: Services, spec: ModelSpec, build: Build) -> None:
@@ -62,19 +80,28 @@ def _register(s: Services, spec: ModelSpec, build: Build) -> None:
     register(spec, build, registry=s.registry, signer=s.signer)
 
 
-def _build(s: Services, spec: ModelSpec, build: Build) -> None:
-    build_environment(spec, build, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock)
+def _static_checks(s: Services, spec: ModelSpec, build: Build) -> None:
+    from taxiway.stages.static_checks import StaticChecks
+
+    StaticChecks(spec, build, s.git, s.registry, s.settings.cache, s.clock).run()
+
+
+def _build(s: Services, spec: ModelSpec, of: Build) -> None:
+    build(spec, of, BuildTools(s.git, s.registry, s.bill_of_materials, s.settings.cache, s.clock))
 
 
 STAGES: dict[str, Stage] = {
-    "build_environment": _build,
-    "static_checks": lambda s, spec, build: _tests(s, spec, build).static_checks(),
+    "build": _build,
+    "static_checks": _static_checks,
     "unit_tests": lambda s, spec, build: _tests(s, spec, build).unit_tests(),
     "snapshot_data": _snapshot,
     "check_data": _check_data,
+    "report_data": _report_data,
     "train": _train,
     "integration_tests": lambda s, spec, build: _tests(s, spec, build).integration_tests(),
+    "check_package": _check_package,
     "evaluate": _evaluate,
+    "draw_evaluation": _draw_evaluation,
     "gate": _gate,
     "register": _register,
 }
@@ -88,8 +115,8 @@ def main() -> None:
     spec, path = s.spec(model), Path(file)
     if stage == "checkout":
         request = Request(f"script-{ref}", ref, None, "manual", "script")
-        build = open_build(spec, request, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock)
-        path.write_text(json.dumps(build.to_json()))
+        opened = open_build(spec, request, git=s.git, registry=s.registry, cache=s.settings.cache, clock=s.clock)
+        path.write_text(json.dumps(opened.to_json()))
     else:
         STAGES[stage](s, spec, Build.from_json(json.loads(path.read_text())))
 
