@@ -17,16 +17,22 @@ from tests.gateway_process import CACHE, LOCK
 from tests.unit.tiny_repositories import OWN_BACKEND, Workshop
 
 TRAIN = """
-import json
-from pathlib import Path
+import mlflow.pyfunc
+from mlflow.models import infer_signature
 
 WHOSE = "the repository's"
-COLUMN = '[{"type": "double", "name": "x", "required": true}]'
+
+class Same(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input["distance"].to_numpy()
 
 def train(frame, model_dir, params):
-    Path(model_dir).mkdir()
-    model = {"flavors": {}, "signature": {"inputs": COLUMN, "outputs": COLUMN}, "metadata": {"whose": WHOSE}}
-    Path(model_dir, "MLmodel").write_text(json.dumps(model))
+    features = frame[["distance"]]
+    signature = infer_signature(features, features["distance"])
+    requirements, whose = ["mlflow-skinny"], {"whose": WHOSE}
+    mlflow.pyfunc.save_model(
+        model_dir, python_model=Same(), signature=signature, pip_requirements=requirements, metadata=whose
+    )
 """
 PACKAGE = '''
 import pathlib, zipfile
@@ -93,7 +99,7 @@ def test_the_wheel_trains(workshop: Workshop, tmp_path: Path) -> None:
     """The model is made by the code that was packaged."""
     of = workshop.built(FLAT)
     frame = tmp_path / "training.parquet"
-    pd.DataFrame({"x": [1.0]}).to_parquet(frame)
+    pd.DataFrame({name: [1.0] for name in workshop.spec.data.features}).to_parquet(frame)
     workshop.registry.put_file(of.run_id, TRAINING, frame)
 
     train(workshop.spec, of, git=workshop.git, registry=workshop.registry, cache=workshop.cache, clock=workshop.clock)
