@@ -90,6 +90,13 @@ def test_the_same_commit_and_data_point_at_the_first(registry: FakeRegistry) -> 
     assert known(registry, fresh, flights(END + timedelta(days=7))) is None
 
 
+def test_data_that_cannot_be_taken_is_left_to_its_stage(registry: FakeRegistry) -> None:
+    """A snapshot that fails decides nothing here: the stage that takes it has the words for it."""
+    build = replace(opened(registry, "again", reason="manual"), data_end="1990-01-01")
+
+    assert known(registry, build) is None
+
+
 def test_what_the_spec_says_of_the_model_is_part_of_the_recipe() -> None:
     """Other params or features make another recipe; gates and people do not."""
     build = opened(FakeRegistry(), "one")

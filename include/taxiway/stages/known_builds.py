@@ -7,6 +7,7 @@ import json
 
 from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.domain.values import Candidate
+from taxiway.errors import DataError
 from taxiway.ports import Clock, DataSource, Registry
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import Build
@@ -39,10 +40,10 @@ def known_candidate(
     A push repeats the newest version when it changes nothing that a build reads: new data alone is what retraining
     decides about. Any other build repeats the version of the same commit, recipe and data.
     """
-    found = _same_recipe(spec, build, registry)
-    if build.reason != COMMIT and registry.find_candidate(spec.model, "taxiway.commit", build.sha):
-        snapshot = snapshot_data(spec, build, data=data, registry=registry, clock=clock)
-        found = registry.find_candidate(spec.model, BUILD, build_key(spec, build, snapshot.subject["data"]))
+    if build.reason == COMMIT:
+        found = _same_recipe(spec, build, registry)
+    else:
+        found = _same_data(spec, build, data=data, registry=registry, clock=clock)
     if found is None or found.run_id == build.run_id:
         return None
     reason = f"nothing to deliver: version {found.version} ({state_of(found).value}) was made from the same "
@@ -57,5 +58,17 @@ def known_candidate(
 def _same_recipe(spec: ModelSpec, build: Build, registry: Registry) -> Candidate | None:
     """Return the newest version when a push repeats its recipe; an older one is no repetition: going back is news."""
     newest = next(iter(registry.candidates(spec.model)), None)
-    same = build.reason == COMMIT and newest is not None and newest.tags.get(RECIPE) == recipe(spec, build)
-    return newest if same else None
+    return newest if newest is not None and newest.tags.get(RECIPE) == recipe(spec, build) else None
+
+
+def _same_data(
+    spec: ModelSpec, build: Build, *, data: DataSource, registry: Registry, clock: Clock
+) -> Candidate | None:
+    """Return the version of the same commit, recipe and data; the snapshot is only taken when the commit is known."""
+    if registry.find_candidate(spec.model, "taxiway.commit", build.sha) is None:
+        return None
+    try:
+        snapshot = snapshot_data(spec, build, data=data, registry=registry, clock=clock)
+    except DataError:
+        return None  # the stage that takes the snapshot says what is wrong with it
+    return registry.find_candidate(spec.model, BUILD, build_key(spec, build, snapshot.subject["data"]))
