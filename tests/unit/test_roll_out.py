@@ -150,6 +150,18 @@ def test_starting_again_goes_on_where_it_was(field: Field) -> None:
     assert CANARY == plan(field)
 
 
+def test_a_rollout_that_is_over_is_not_begun_again(field: Field) -> None:
+    """Clearing its task later leaves the champion the champion, and blocks no newer version."""
+    rollout = in_canary(field)
+    field.clock.advance(timedelta(minutes=2))
+    rollout.look()
+    rollout.finish()
+    field.delivery(2).promote(field.production)
+
+    assert rollout.start().phase is Phase.PROMOTED
+    assert State.PRODUCTION is state_of(field.registry.candidate(MODEL, 2))
+
+
 def test_a_first_version_needs_no_steps(keys: tuple[Path, Path]) -> None:
     """Without a champion there is nobody to compare with: it serves at once."""
     field = Field(keys, spec_with(POLICY))

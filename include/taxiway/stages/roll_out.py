@@ -60,7 +60,9 @@ class RollOut:
         champion = self.registry.by_alias(self.spec.model, CHAMPION)
         others = champion.version if champion and champion.version != self.version else None
         stored = stored_state(self.registry, candidate.run_id)
-        if stored is None or stored.plan.challenger != self.version:
+        if stored is not None and not TRANSITIONS[stored.phase]:
+            return stored
+        if stored is None:
             begun = begin(plan_of(self.spec, others, self.version), None, self.clock.now())
             store_state(self.registry, candidate.run_id, begun, None, self.clock.now())
         self.registry.set_tags(self.spec.model, self.version, {STATE: State.ROLLING_OUT.value})
