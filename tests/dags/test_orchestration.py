@@ -15,7 +15,7 @@ from taxiway.orchestration.approval import FORM, POLICY, ReleaseApproval
 from taxiway.orchestration.looking import LookTrigger, Seen, decided, look_once, stopped
 from taxiway.orchestration.rollouts import StepDecision
 from taxiway.orchestration.sign_offs import SignOffSensor
-from taxiway.orchestration.tasks import stage
+from taxiway.orchestration.tasks import RETRIES, stage
 from taxiway.spec import ModelSpec
 from tests.unit.model_versions import example_spec
 
@@ -135,6 +135,19 @@ def test_a_rejection_fails_the_delivery_with_the_comment() -> None:
 
     with pytest.raises(AirflowFailException, match="dana rejected the release: not before Christmas"):
         approval(spec_with()).execute_complete({}, answer)
+
+
+def test_a_decision_that_nobody_takes_ends_the_delivery() -> None:
+    """When the time to decide is over, the task fails for good and says whom it asked and what to do."""
+    event = {"error": "no response", "error_type": "timeout"}
+
+    with pytest.raises(AirflowFailException, match=r"nobody of dana decided within 2 days.*approval\.timeout"):
+        approval(spec_with(timeout="2d")).execute_complete({}, event)
+
+
+def test_a_lost_question_is_asked_again() -> None:
+    """A decision is retried like any stage: what people answer fails for good, what Airflow loses does not."""
+    assert approval(spec_with()).retries == RETRIES["retries"] > 0
 
 
 def test_a_permanent_error_is_not_retried_and_a_transient_one_is() -> None:

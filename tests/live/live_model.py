@@ -54,10 +54,16 @@ class LiveModel:
         self.decide(run_id, "ask_for_approval", "Approve")
 
     def decide(self, run_id: str, task: str, answer: str) -> None:
-        """Answer a question of a delivery as dana."""
+        """Answer a question of a delivery as dana, and again when Airflow lost the answer and asks once more."""
         self.waits(run_id, task, "awaiting_input")
-        comment = {"comment": "go"}
-        self.installation.airflow("dana").approve(f"{self.name}.delivery", run_id, task, answer, comment)
+        wait_for(lambda: self._answered(run_id, task, answer), f"an answer to {task} of {run_id}", seconds=300)
+
+    def _answered(self, run_id: str, task: str, answer: str) -> bool:
+        dag_id, api = f"{self.name}.delivery", self.installation.airflow("dana")
+        asked = next(item for item in api.task_instances(dag_id, run_id) if item["task_id"] == task)
+        if asked["state"] == "awaiting_input":
+            api.approve(dag_id, run_id, task, answer, {"comment": "go"})
+        return asked["state"] in ENDED
 
     def champion(self) -> int | None:
         """Return the version that the champion alias points to."""

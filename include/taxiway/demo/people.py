@@ -13,7 +13,7 @@ from taxiway.errors import DeliveryStopped, NotFoundError, OrchestratorUnavailab
 from taxiway.spec import ModelSpec
 
 _POLL_SECONDS = 1.0
-# Airflow 3.3 can lose an answer that arrives in the very moment in which the task begins to wait.
+# Airflow 3.3 can lose an answer that arrives in the very moment in which the task begins to wait, and asks again.
 _SETTLE_SECONDS = 3.0
 _ENDED = ("success", "failed")
 
@@ -94,12 +94,12 @@ class People:
 
     def _act(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> bool:
         """Do what people do at the step that waits; returns whether one waits."""
-        states = {task["task_id"]: task["state"] for task in tasks}
-        waits_for = {"wait_for_sign_offs": ("deferred",), "ask_for_approval": ("awaiting_input",)}
-        step = next((task for task, wanted in waits_for.items() if states.get(task) in wanted), None)
-        if step is None:
+        waits_for = {"wait_for_sign_offs": "deferred", "ask_for_approval": "awaiting_input"}
+        waiting = next((task for task in tasks if task["state"] == waits_for.get(task["task_id"], "")), None)
+        if waiting is None:
             return False
-        key = f"{run_id} {step}"
+        step = str(waiting["task_id"])
+        key = f"{run_id} {step} {waiting['try_number']}"
         if key not in self._waiting_since:
             self._waiting_since[key] = time.monotonic()
             if self.interactive:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.providers.standard.exceptions import HITLRejectException
+from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
+from taxiway.orchestration.tasks import RETRIES, permanent_errors_are_final
 from taxiway.spec import ModelSpec
 
 POLICY = "policy"
@@ -38,7 +39,9 @@ Asked for by **{{ admitted['requested_by'] }}**, model digest `{{ admitted['dige
 class Decision(ApprovalOperator):
     """A decision that the approvers of the spec take in Airflow.
 
-    Four eyes: whoever asked for the change is not among those who may approve it.
+    Four eyes: whoever asked for the change is not among those who may approve it. The people's answers are final;
+    whatever else goes wrong (Airflow 3.3 can lose an answer that comes in the moment in which the task begins to wait)
+    is tried again like any failure of the infrastructure: the question is asked once more.
     """
 
     template_fields: Sequence[str] = ("subject", "body", "requested_by")
@@ -49,9 +52,9 @@ class Decision(ApprovalOperator):
             body=body,
             response_timeout=spec.approval.timeout,
             fail_on_reject=True,
-            retries=0,
-            **kwargs,
+            **{**RETRIES, **kwargs},
         )
+        self.waited = spec.approval.timeout
         self.approvers = list(spec.approval.approvers)
         self.four_eyes = spec.approval.four_eyes
         self.requested_by = requested_by
@@ -81,14 +84,21 @@ class Decision(ApprovalOperator):
         except HITLRejectException as error:
             who = (event.get("responded_by_user") or {}).get("name", "nobody")
             comment = (event.get("params_input") or {}).get("comment", "")
-            self.decide({"by": who, "comment": comment}, approved=False)
+            with permanent_errors_are_final():
+                self.decide({"by": who, "comment": comment}, approved=False)
             raise AirflowFailException(f"{who} rejected the release: {comment or 'no comment'}") from error
+        except HITLTimeoutError as error:
+            raise AirflowFailException(
+                f"nobody of {', '.join(self.approvers)} decided within {self.waited}. "
+                "Next: clear this task to ask again, or raise approval.timeout in the model spec."
+            ) from error
         decision = {
             "by": answer["responded_by_user"]["id"],
             "at": answer["responded_at"].isoformat(),
             "comment": (answer["params_input"] or {}).get("comment", ""),
         }
-        self.decide(decision, approved=True)
+        with permanent_errors_are_final():
+            self.decide(decision, approved=True)
         return decision
 
 

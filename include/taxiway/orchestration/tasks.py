@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +26,16 @@ RETRIES: dict[str, Any] = {
 }
 
 
+@contextmanager
+def permanent_errors_are_final() -> Iterator[None]:
+    """Turn a PermanentError into the failure that Airflow does not retry, with its one line."""
+    try:
+        yield
+    except PermanentError as error:
+        logger.debug("cause", exc_info=error)
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+
+
 def stage(make: Any = task, **task_arguments: Any) -> Callable[[Callable[P, R]], Any]:
     """Turn a function into a task: a PermanentError fails it at once, everything else is retried with backoff.
 
@@ -35,11 +46,8 @@ def stage(make: Any = task, **task_arguments: Any) -> Callable[[Callable[P, R]],
     def decorate(function: Callable[P, R]) -> Any:
         @functools.wraps(function)
         def body(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
+            with permanent_errors_are_final():
                 return function(*args, **kwargs)
-            except PermanentError as error:
-                logger.debug("cause", exc_info=error)
-                raise AirflowFailException(f"{type(error).__name__}: {error}") from None
 
         return make(**{**RETRIES, "multiple_outputs": False, **task_arguments})(body)
 
