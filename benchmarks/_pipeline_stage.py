@@ -1,6 +1,6 @@
 """Runs one stage of continuous integration in a process of its own, as a line of a shell script would.
 
-    python benchmarks/pipeline_stage.py STAGE MODEL REF BUILD.json
+    python benchmarks/_pipeline_stage.py STAGE MODEL REF BUILD.json
 
 The baseline of pipeline_overhead.py: the same stage functions that the tasks of dags/ci.py call, without Airflow.
 `checkout` writes the build to BUILD.json, the others read it. The settings come from the environment.
@@ -33,7 +33,7 @@ def _snapshot(s: Services, spec: ModelSpec, build: Build) -> None:
 
 
 def _check_data(s: Services, spec: ModelSpec, build: Build) -> None:
-    from taxiway.stages.data import check_data
+    from taxiway.stages.data_checks import check_data
 
     check_data(spec, build, registry=s.registry, clock=s.clock)
 
