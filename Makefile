@@ -65,8 +65,9 @@ format: $(INSTALLED) ## Format the code and correct what the linter can
 
 test: check unit live ## Everything: check, unit, live
 
+# Most of these tests wait for processes of their own; a file's tests share what it started.
 unit: $(INSTALLED) ## Unit, contract and DAG tests
-	$(PYTEST) tests/unit tests/contracts tests/dags
+	$(PYTEST) --numprocesses 2 --dist loadfile tests/unit tests/contracts tests/dags
 
 live: $(INSTALLED) ## Tests on a running installation, which they start and stop themselves
 	$(PYTEST) tests/live
