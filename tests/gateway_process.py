@@ -164,6 +164,7 @@ class GatewayProcess:
 
     def __init__(self, home: Path, registry: Path, verify_key: Path, *options: str) -> None:
         self.home = home
+        self.places = Path(tempfile.mkdtemp(prefix="taxiway-"))  # short: sockets are in it
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "tests.gateway_process", "--port", str(self.port)]
@@ -194,6 +195,11 @@ class GatewayProcess:
         """Stop the gateway if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.stop()
+        shutil.rmtree(self.places)
+
+    def left_in_places(self, name: str = "*") -> list[Path]:
+        """Return what lies in the scorers' directories."""
+        return [path for path in self.places.glob(f"taxiway-*/*/**/{name}") if path.exists()]
 
     def scorers(self) -> list[int]:
         """Return the process ids of this gateway's scorers."""
@@ -213,7 +219,7 @@ class GatewayProcess:
             return subprocess.Popen(
                 self._command,
                 cwd=PROJECT,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.places)},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -272,6 +278,10 @@ def main() -> None:
     for name in ("--home", "--registry", "--verify-key"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--queue", type=int, default=64)
+    parser.add_argument("--memory-mb", type=int, default=4096)
+    parser.add_argument("--max-held-bytes", type=int, default=10_000_000)
+    parser.add_argument("--receive-seconds", type=float, default=30)
+    parser.add_argument("--data-token", default="")
     parser.add_argument("--predict-seconds", type=float, default=60)
     options = parser.parse_args()
     config = Config(
@@ -280,7 +290,11 @@ def main() -> None:
         cache=CACHE,
         token=TOKEN,
         max_request_bytes=MAX_REQUEST_BYTES,
+        data_token=options.data_token,
         queue=options.queue,
+        memory_mb=options.memory_mb,
+        max_held_bytes=options.max_held_bytes,
+        receive_timeout=timedelta(seconds=options.receive_seconds),
         predict_timeout=timedelta(seconds=options.predict_seconds),
         drain_timeout=timedelta(seconds=10),
     )

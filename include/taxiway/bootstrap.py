@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from taxiway.spec import ModelSpec
 
 PROJECT = Path(__file__).resolve().parents[2]
+_SCORER_MEMORY_MB = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Settings:
     signing_key: Path
     verify_key: Path
     variables: Mapping[str, str]
+    scorer_memory_mb: int = _SCORER_MEMORY_MB
 
     @property
     def spec_variables(self) -> dict[str, str]:
@@ -62,7 +64,7 @@ class Settings:
 
 
 def settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment; raises SettingsError when TAXIWAY_HOME is missing."""
+    """Read the settings from the environment; raises SettingsError when TAXIWAY_HOME is missing, or one is wrong."""
     environ = os.environ if environ is None else environ
     if "TAXIWAY_HOME" not in environ:
         raise SettingsError("TAXIWAY_HOME is not set", next_step="start Taxiway with `taxiway up`, or set it.")
@@ -77,7 +79,15 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
         signing_key=Path(environ.get("TAXIWAY_SIGNING_KEY", home / "keys" / "platform.key")),
         verify_key=Path(environ.get("TAXIWAY_VERIFY_KEY", home / "keys" / "platform.pub")),
         variables={name: value for name, value in environ.items() if name.startswith("TAXIWAY_")},
+        scorer_memory_mb=_megabytes(environ, "TAXIWAY_SCORER_MEMORY_MB", _SCORER_MEMORY_MB),
     )
+
+
+def _megabytes(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise SettingsError(f"{name} is {text!r}", next_step="set it to a number of megabytes, such as 4096.")
+    return int(text)
 
 
 class Services:
@@ -167,7 +177,8 @@ class Services:
                 f"there is no environment {environment!r}; known: {', '.join(sorted(environments))}",
                 where=str(self.settings.environments),
             )
-        return GatewayTarget(environments[environment].url, environments[environment].token)
+        data_token = self.settings.variables.get(f"TAXIWAY_{environment.upper()}_DATA_TOKEN", "")
+        return GatewayTarget(environments[environment].url, environments[environment].token, data_token)
 
     def predictions(self, environment: str) -> PredictionLog:
         """Return the prediction log of an embedded environment."""

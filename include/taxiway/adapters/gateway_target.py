@@ -43,11 +43,15 @@ _REFUSALS: Mapping[int, type[PermanentError]] = {
 
 
 class GatewayTarget:
-    """One gateway, such as staging or production; safe to share between threads."""
+    """One gateway, such as staging or production; safe to share between threads.
 
-    def __init__(self, url: str, token: str) -> None:
+    `token` opens its control path, `data_token` its data path when that is closed.
+    """
+
+    def __init__(self, url: str, token: str, data_token: str = "") -> None:
         self._url = url.rstrip("/")
         self._token = {"Authorization": f"Bearer {token}"}
+        self._data_token = {"Authorization": f"Bearer {data_token}"} if data_token else {}
         # The gateway is on this machine or network: no proxy of the environment may come between.
         self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT, trust_env=False)
         weakref.finalize(self, self._http.close)
@@ -85,7 +89,7 @@ class GatewayTarget:
             "POST",
             f"/models/{model}/invocations",
             content=request(as_split(frame)),
-            headers={"Content-Type": JSON},
+            headers={"Content-Type": JSON, **self._data_token},
         )
         values = self._document(response, otherwise=DataError)["predictions"]
         version = int(response.headers["X-Taxiway-Model-Version"])

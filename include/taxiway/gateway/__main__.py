@@ -35,12 +35,15 @@ def main() -> None:
 
 def _serve(environment: str, host: str, port: int) -> None:
     services = Services(settings())
-    home = services.settings.home
+    home, variables = services.settings.home, services.settings.variables
+    name = f"TAXIWAY_{environment.upper()}"
     config = Config(
         environment=environment,
         directory=home / "gateways" / environment,
         cache=services.settings.cache,
-        token=services.settings.variables.get(f"TAXIWAY_{environment.upper()}_TOKEN", ""),
+        token=variables.get(f"{name}_TOKEN", ""),
+        data_token=variables.get(f"{name}_DATA_TOKEN", ""),
+        memory_mb=services.settings.scorer_memory_mb,
     )
     app = create_app(config, registry=services.registry, verifier=services.verifier, clock=services.clock)
     run(app, config, host=host, port=port)

@@ -1,7 +1,9 @@
 """The gateway over HTTP: the data path for callers, the control path for the platform.
 
 POST   /models/{model}/invocations                     MLflow's scoring protocol
-GET    /healthz, /metrics                              for supervisors and Prometheus
+GET    /healthz                                        the process lives; the state of each deployed version
+GET    /readyz                                         200 when every version with traffic is ready, else 503
+GET    /metrics                                        for Prometheus
 PUT    /control/models/{model}/versions/{version}      deploy (body: the release)
 DELETE /control/models/{model}/versions/{version}      undeploy
 PUT    /control/models/{model}/traffic                 switch (body: the traffic plan)
@@ -9,18 +11,16 @@ GET    /control/models/{model}                         status
 GET    /control/models/{model}/observations?since=     what each version did
 POST   /control/log/flush                              turn the prediction log into Parquet now
 
-The control path wants `Authorization: Bearer <token>`.
+The control path wants `Authorization: Bearer <token>`; the data path wants another one when it was given one.
+Refusals are JSON: 413 a body too large, 429 too much at a time, 503 nobody can answer now (the last two with
+Retry-After). Every answer has X-Request-Id.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
-import logging
-import re
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -28,47 +28,38 @@ from typing import Any
 from aiohttp import web
 
 from taxiway.domain.values import Release
-from taxiway.errors import (
-    DeliveryStopped,
-    IntegrityError,
-    NotFoundError,
-    SettingsError,
-    TargetUnavailable,
-    TaxiwayError,
-    TransientError,
-)
+from taxiway.errors import SettingsError
+from taxiway.gateway.admission import Admission
+from taxiway.gateway.answers import errors_as_json, request_id, retry_after
 from taxiway.gateway.config import Config
-from taxiway.gateway.invocations import Call, Invocations
+from taxiway.gateway.invocations import Answer, Call, Invocations
 from taxiway.gateway.log import LogWriter, compact
 from taxiway.gateway.payload import CSV, JSON, read_rows
 from taxiway.gateway.routing import plan_from_json, plan_to_json
 from taxiway.gateway.serving import Serving
 from taxiway.ports import Clock, Registry, Verifier
 
-_log = logging.getLogger(__name__)
 _MODEL = "{model:[a-z][a-z0-9_]{0,62}}"
-_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _COMPACTION_SECONDS = 30.0
-_STATUS: tuple[tuple[type[TaxiwayError], int], ...] = (
-    (IntegrityError, 403),
-    (NotFoundError, 404),
-    (DeliveryStopped, 409),
-    (TransientError, 503),
-    (TaxiwayError, 422),
-)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_app(config: Config, *, registry: Registry, verifier: Verifier, clock: Clock) -> web.Application:
     """Return the gateway; it starts serving what it served before when the application starts.
 
-    Raises SettingsError without a token.
+    Raises SettingsError without a token, or when one token would open both paths.
     """
+    name = f"TAXIWAY_{config.environment.upper()}"
     if not config.token:
         raise SettingsError(
             "the gateway has no token for its control path",
             where=config.environment,
-            next_step=f"set TAXIWAY_{config.environment.upper()}_TOKEN; `taxiway up` makes one.",
+            next_step=f"set {name}_TOKEN; `taxiway up` makes one.",
+        )
+    if config.token == config.data_token:
+        raise SettingsError(
+            "the token of the data path is that of the control path: every caller could deploy",
+            where=config.environment,
+            next_step=f"set {name}_DATA_TOKEN to something else.",
         )
     return _Gateway(config, registry, verifier, clock).application()
 
@@ -84,16 +75,20 @@ class _Gateway:
         self._log = LogWriter(
             config.directory / "log", segment_bytes=config.segment_bytes, segment_age=config.segment_age
         )
+        self._admission = Admission(config)
         self._compacting = asyncio.Lock()
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(middlewares=[_errors, self._authorise], client_max_size=self._config.max_request_bytes)
+        app = web.Application(
+            middlewares=[errors_as_json, self._admission.authorise], client_max_size=self._config.max_request_bytes
+        )
         version = f"/control/models/{_MODEL}/versions/{{version:[0-9]{{1,9}}}}"
         app.add_routes(
             [
                 web.post(f"/models/{_MODEL}/invocations", self._invoke),
                 web.get("/healthz", self._health),
+                web.get("/readyz", self._readiness),
                 web.get("/metrics", self._metrics),
                 web.put(version, self._deploy),
                 web.delete(version, self._undeploy),
@@ -122,21 +117,22 @@ class _Gateway:
     # The data path
 
     async def _invoke(self, request: web.Request) -> web.Response:
-        request_id = request.headers.get("X-Request-Id") or uuid.uuid4().hex
-        if not _REQUEST_ID.fullmatch(request_id):
-            raise web.HTTPBadRequest(text="X-Request-Id must be 1 to 128 printable ASCII characters")
+        identity = request_id(request)
         if request.content_type not in (JSON, CSV) or (request.charset or "utf-8").lower() != "utf-8":
             raise web.HTTPUnsupportedMediaType(text=f"the content type must be {JSON} or {CSV}, in UTF-8")
-        body = await request.read()
+        async with self._admission.body(request) as body:
+            answer = await self._answer(request, identity, body)
+        headers = {"X-Taxiway-Model-Version": str(answer.version), **retry_after(answer.status)}
+        return web.Response(body=answer.body, status=answer.status, content_type=JSON, headers=headers)
+
+    async def _answer(self, request: web.Request, identity: str, body: bytes) -> Answer:
         try:
             rows = read_rows(body, request.content_type)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
-        call = Call(request.match_info["model"], request_id, body, request.content_type, rows)
-        answer = await self._invocations.answer(call)
-        headers = {"X-Taxiway-Model-Version": str(answer.version), "X-Request-Id": request_id}
-        headers |= _retry_after(answer.status)
-        return web.Response(body=answer.body, status=answer.status, content_type=JSON, headers=headers)
+        return await self._invocations.answer(
+            Call(request.match_info["model"], identity, body, request.content_type, rows)
+        )
 
     async def _health(self, _: web.Request) -> web.Response:
         states = {
@@ -144,6 +140,12 @@ class _Gateway:
             for model, served in sorted(self._serving.models.items())
         }
         return web.json_response({"environment": self._config.environment, "models": states})
+
+    async def _readiness(self, _: web.Request) -> web.Response:
+        models = self._serving.readiness()
+        ready = all(state == "ready" for versions in models.values() for state in versions.values())
+        document = {"environment": self._config.environment, "ready": ready, "models": models}
+        return web.json_response(document, status=200 if ready else 503, headers=retry_after(200 if ready else 503))
 
     async def _metrics(self, _: web.Request) -> web.Response:
         lines = ["# TYPE taxiway_scorer_starts_total counter"]
@@ -205,14 +207,6 @@ class _Gateway:
         }
         return web.json_response(document)
 
-    @web.middleware
-    async def _authorise(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith("/control/"):
-            shown = request.headers.get("Authorization", "").encode()
-            if not hmac.compare_digest(shown, f"Bearer {self._config.token}".encode()):
-                raise web.HTTPUnauthorized(text="the token is missing or wrong")
-        return await handler(request)
-
     # The prediction log
 
     async def _compact_regularly(self, stop: asyncio.Event) -> None:
@@ -229,32 +223,6 @@ class _Gateway:
         async with self._compacting:
             self._log.close_segments(self._clock.now(), all_of_them=all_of_them)
             return await asyncio.to_thread(compact, self._log.closed_segments())
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every failure as JSON: on the data path in MLflow's words, on the control path with what to do next."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        return _error(request, error.status, error.text or error.reason)
-    except TaxiwayError as error:
-        status = next(status for kind, status in _STATUS if isinstance(error, kind))
-        if not isinstance(error, TargetUnavailable | NotFoundError):
-            _log.warning("%s %s: %s", request.method, request.path, error)
-        return _error(request, status, error.what, where=error.where, next_step=error.next_step)
-
-
-def _error(request: web.Request, status: int, what: str, *, where: str = "", next_step: str = "") -> web.Response:
-    headers = _retry_after(status)
-    if request.path.startswith("/control/"):
-        return web.json_response({"error": what, "where": where, "next": next_step}, status=status, headers=headers)
-    code = re.sub(r"\W+", "_", web.Response(status=status).reason or "error").upper()
-    return web.json_response({"error_code": code, "message": what}, status=status, headers=headers)
-
-
-def _retry_after(status: int) -> dict[str, str]:
-    return {"Retry-After": "1"} if status == web.HTTPServiceUnavailable.status_code else {}
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

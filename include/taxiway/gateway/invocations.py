@@ -22,6 +22,7 @@ from taxiway.ports import Clock
 
 _log = logging.getLogger(__name__)
 _OK, _BAD_GATEWAY = 200, 502
+_ERRORS = range(400, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Invocations:
         """Ask one version, count what it did, log its predictions."""
         began = time.perf_counter()
         try:
-            reply = await deployed.scorer.predict(call.body, call.content_type)
+            reply = await deployed.scorer.predict(call.body, call.content_type, patient=role == CHAMPION)
         except TargetUnavailable:
             self._count(call, deployed, role, began, None)
             raise
@@ -119,7 +120,7 @@ class Invocations:
         latency = self._count(call, deployed, role, began, predictions)
         version = deployed.release.version
         if predictions is None:
-            return Answer(_BAD_GATEWAY if reply.status == _OK else reply.status, _error_body(reply), version)
+            return Answer(reply.status if reply.status in _ERRORS else _BAD_GATEWAY, _error_body(reply), version)
         self._write(call, deployed, role, predictions, latency)
         return Answer(_OK, reply.body, version)
 
@@ -162,14 +163,17 @@ def _predictions(reply: Reply, rows: Rows | None) -> list[Any] | None:
     """Return one prediction per row, or None when the model failed to give that."""
     if reply.status != _OK:
         return None
-    predictions = json.loads(reply.body).get("predictions")
+    try:
+        predictions = json.loads(reply.body)["predictions"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
     if not isinstance(predictions, list) or (rows is not None and len(rows.values) != len(predictions)):
         return None
     return predictions
 
 
 def _error_body(reply: Reply) -> bytes:
-    if reply.status != _OK:
+    if reply.status in _ERRORS:
         return reply.body
     message = "the model did not return one prediction per row"
     return json.dumps({"error_code": "INTERNAL_ERROR", "message": message}).encode()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import os
-import signal
-from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,12 @@ import aiohttp
 
 from taxiway.errors import DeliveryStopped, IntegrityError, TargetUnavailable, TaxiwayError
 from taxiway.gateway.config import Config
-from taxiway.stages.sandbox import SCRIPTS, scrubbed_environment
+from taxiway.gateway.scorer_process import ScorerProcess, launched
 
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _HEALTHY_SECONDS = 60.0
-_TAIL_BYTES = 4096
 _URL = "http://scorer/invocations"
 
 
@@ -34,28 +31,34 @@ class Reply:
     body: bytes
 
 
+_BUSY = Reply(
+    429, json.dumps({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "too many requests are waiting"}).encode()
+)
+
+
 class Scorer:
     """One version's process: started, watched, started again with a growing pause, drained, stopped.
 
     `prepare` is awaited before each start; it checks the version's files and returns the python to run them with.
+    `ending` says how the last process ended that nobody had told to.
     """
 
     def __init__(
-        self, name: str, model: Path, *, prepare: Callable[[], Awaitable[Path]], sockets: Path, config: Config
+        self, name: str, model: Path, *, prepare: Callable[[], Awaitable[Path]], place: Path, config: Config
     ) -> None:
         self.name = name
         self.state: Literal["starting", "ready", "failed"] = "starting"
         self.failure: TaxiwayError | None = None
+        self.ending = ""
         self.starts = 0
         self._model = model
         self._prepare = prepare
-        self._sockets = sockets
+        self._place = place
         self._config = config
-        self._process: Process | None = None
+        self._process: ScorerProcess | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._tail = b""
         self._answered_at = 0.0
-        self._inflight = 0
+        self._inflight = self._inflight_bytes = 0
         self._ready = asyncio.Event()
         self._settled = asyncio.Event()
         self._idle = asyncio.Event()
@@ -66,7 +69,7 @@ class Scorer:
     @property
     def is_busy(self) -> bool:
         """Tell whether another request would be refused."""
-        return self._inflight >= self._config.queue
+        return self._inflight >= self._config.queue or self._inflight_bytes >= self._config.max_held_bytes
 
     async def settled(self) -> None:
         """Wait until the running start has succeeded or failed; raises what the last start failed with."""
@@ -74,20 +77,25 @@ class Scorer:
         if self.failure is not None:
             raise self.failure
 
-    async def predict(self, body: bytes, content_type: str) -> Reply:
-        """Return the scorer's answer; waits while the process is being started again, and then asks it once more.
+    async def predict(self, body: bytes, content_type: str, *, patient: bool = True) -> Reply:
+        """Return the scorer's answer, status 429 when too many requests wait for it.
 
-        Raises TargetUnavailable when too many requests wait, the scorer is down for long, or takes too long.
+        With patience, it waits while the process is being started again, and asks the next one once more when the
+        process ends meanwhile. Raises TargetUnavailable when the scorer is down, or takes too long.
         """
         if self.is_busy:
-            raise TargetUnavailable("too many requests are waiting", where=self.name)
+            return _BUSY
         self._inflight += 1
+        self._inflight_bytes += len(body)
         self._idle.clear()
         try:
             deadline = asyncio.get_running_loop().time() + self._config.predict_timeout.total_seconds()
-            reply = await self._ask(body, content_type, deadline) or await self._ask(body, content_type, deadline)
+            reply = await self._ask(body, content_type, deadline)
+            if reply is None and patient:
+                reply = await self._ask(body, content_type, deadline)
         finally:
             self._inflight -= 1
+            self._inflight_bytes -= len(body)
             if not self._inflight:
                 self._idle.set()
         if reply is None:
@@ -103,7 +111,7 @@ class Scorer:
                 await self._idle.wait()
         except TimeoutError:
             _log.warning("%s is stopped while it still predicts", self.name)
-        self._kill(self._process, signal.SIGTERM)
+        self._kill(self._process)
         await asyncio.wait({self._task}, timeout=patience)
         self._task.cancel()
         await asyncio.wait({self._task})
@@ -116,18 +124,20 @@ class Scorer:
         try:
             async with asyncio.timeout_at(deadline):
                 async with session.post(_URL, data=body, headers={"Content-Type": content_type}) as response:
-                    reply = Reply(response.status, await response.read())
+                    reply = Reply(response.status, await self._content(response))
         except TimeoutError as error:
             if self._answered_at < asked_at:
                 self._kill(process)  # it answers nobody: a fresh process serves the next request
             raise TargetUnavailable("the model did not answer in time", where=self.name) from error
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, OSError):
             self._kill(process)  # a local socket fails only when its process does
+            if process.limit:
+                raise TargetUnavailable(f"the scorer met its {process.limit}", where=self.name) from None
             return None
         self._answered_at = loop.time()
         return reply
 
-    async def _running(self, deadline: float) -> tuple[aiohttp.ClientSession, Process]:
+    async def _running(self, deadline: float) -> tuple[aiohttp.ClientSession, ScorerProcess]:
         """Return session and process once there is one that is ready; raises TargetUnavailable."""
         if self.state == "failed":
             raise TargetUnavailable(f"the scorer is down: {self.failure}", where=self.name)
@@ -139,6 +149,15 @@ class Scorer:
         assert self._session is not None  # noqa: S101 (that is what ready means)
         assert self._process is not None  # noqa: S101 (same)
         return self._session, self._process
+
+    async def _content(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return the body of an answer; raises TargetUnavailable when it is longer than this process can hold."""
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > self._config.max_answer_bytes:
+                raise TargetUnavailable("the model's answer is too long", where=self.name)
+        return bytes(content)
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
@@ -158,80 +177,58 @@ class Scorer:
             pause = min(_LONGEST_PAUSE_SECONDS, max(_FIRST_PAUSE_SECONDS, 2 * pause))
 
     async def _run(self) -> None:
-        """Start the process and return when it has ended; raises when it did not become ready."""
+        """Start the process and return when it has ended; raises when it did not become ready, or met a limit."""
         python = await self._prepare()
         self.starts += 1
-        socket = self._sockets / f"{id(self):x}.{self.starts}"
-        async with _Pipe() as pipe:
-            process = self._process = await self._spawn(python, socket, pipe.write_end)
-            pipe.close_write_end()
-            output = asyncio.create_task(self._follow(process))
+        directory = self._place / f"{id(self):x}.{self.starts}"
+        async with launched(self._model, python, directory=directory, config=self._config) as process:
+            self._process = process
             try:
-                await self._serve(process, socket, pipe.reader)
+                await self._serve(process)
             finally:
-                self._kill(process)
+                self._ready.clear()
                 self._process = None
-                await process.wait()
-                await output
-                socket.unlink(missing_ok=True)
 
-    async def _serve(self, process: Process, socket: Path, announcement: asyncio.StreamReader) -> None:
-        connector = aiohttp.UnixConnector(path=str(socket), limit=0)
-        async with aiohttp.ClientSession(connector=connector) as self._session:
-            await self._until_ready(announcement, process)
+    async def _serve(self, process: ScorerProcess) -> None:
+        connector = aiohttp.UnixConnector(path=str(process.address), limit=0)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as self._session:
+            await self._until_ready(process)
             self.state, self.failure = "ready", None
             self._ready.set()
             self._settled.set()
             _log.info("%s is ready (process %s)", self.name, process.pid)
-            await process.wait()
+            code = await process.ended()
             self._ready.clear()
-            _log.info("%s has ended with code %s", self.name, process.returncode)
+            _log.info("%s has ended with code %s", self.name, code)
+            if not self._stopping.is_set():
+                self.ending = f"the scorer ended with code {code}"
+        if process.limit:
+            raise _stopped_at(process.limit, self.name)
 
-    async def _spawn(self, python: Path, socket: Path, ready_pipe: int) -> Process:
-        command = [str(python), str(SCRIPTS / "serve.py"), "--model", str(self._model), "--uds", str(socket)]
-        command += ["--ready-file", f"/dev/fd/{ready_pipe}", "--queue", str(self._config.queue)]
-        return await asyncio.create_subprocess_exec(
-            *command,
-            "--parent",
-            str(os.getpid()),
-            cwd=self._sockets,
-            env=scrubbed_environment(self._sockets, {}),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=(ready_pipe,),
-            start_new_session=True,
-        )
-
-    async def _until_ready(self, announcement: asyncio.StreamReader, process: Process) -> None:
+    async def _until_ready(self, process: ScorerProcess) -> None:
         """Wait for the line that the scorer writes when it has predicted once; the pipe closes when it dies."""
         try:
             async with asyncio.timeout(self._config.start_timeout.total_seconds()):
-                if await announcement.readline():
+                if await process.announcement.readline():
                     return
-                await process.wait()
+                await process.ended()
         except TimeoutError as error:
-            raise self._not_ready(f"was not ready within {self._config.start_timeout}") from error
-        raise self._not_ready("ended while it loaded the model")
+            raise self._not_ready(process, f"was not ready within {self._config.start_timeout}") from error
+        if process.limit:
+            raise _stopped_at(process.limit, self.name)
+        raise self._not_ready(process, "ended while it loaded the model")
 
-    def _not_ready(self, what: str) -> DeliveryStopped:
-        lines = self._tail.decode(errors="replace").strip().splitlines()
+    def _not_ready(self, process: ScorerProcess, what: str) -> DeliveryStopped:
         return DeliveryStopped(
-            f"the scorer {what}: {' | '.join(lines[-3:])}",
+            f"the scorer {what}: {process.last_words}",
             where=self.name,
             next_step="load the model with mlflow.pyfunc.load_model in an environment made from its lock.",
         )
 
-    async def _follow(self, process: Process) -> None:
-        """Keep the end of what the process prints; it must never block on a full pipe."""
-        assert process.stdout is not None  # noqa: S101 (it was asked for)
-        self._tail = b""
-        while chunk := await process.stdout.read(_TAIL_BYTES):
-            self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-
     def _fail(self, error: TaxiwayError | OSError) -> None:
         _log.warning("%s: %s", self.name, error)
         self.failure = error if isinstance(error, TaxiwayError) else DeliveryStopped(str(error), where=self.name)
+        self.ending = str(self.failure)
         self.state = "failed"
         self._settled.set()
 
@@ -242,36 +239,16 @@ class Scorer:
         except TimeoutError:
             pass  # the pause is over
 
-    def _kill(self, process: Process | None, sign: signal.Signals = signal.SIGKILL) -> None:
-        """Signal the whole group of the process; nobody is sent to a process that was told to end."""
-        if process is self._process:
+    def _kill(self, process: ScorerProcess | None) -> None:
+        """Kill the process; no request is sent to it any more."""
+        if process is not None and process is self._process:
             self._ready.clear()
-        if process is not None:
-            try:
-                os.killpg(process.pid, sign)
-            except ProcessLookupError:
-                pass  # it has ended by itself
+            process.kill()
 
 
-class _Pipe:
-    """A pipe that a child announces something through: a stream to read from and a descriptor to hand on."""
-
-    def __init__(self) -> None:
-        self.reader = asyncio.StreamReader()
-        self._read_end, self.write_end = os.pipe()
-
-    async def __aenter__(self) -> _Pipe:
-        protocol = asyncio.StreamReaderProtocol(self.reader)
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(self._read_end, "rb", 0))
-        return self
-
-    def close_write_end(self) -> None:
-        """Leave the writing end to the child alone, so that its death ends the stream."""
-        if self.write_end >= 0:
-            os.close(self.write_end)
-            self.write_end = -1
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close_write_end()
-        self._transport.close()
+def _stopped_at(limit: str, name: str) -> DeliveryStopped:
+    return DeliveryStopped(
+        f"the scorer was killed at its {limit}",
+        where=name,
+        next_step="make the model need less, or give the scorers of this environment more.",
+    )

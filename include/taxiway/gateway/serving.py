@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from taxiway.gateway.verification import fetch, install, remove, verify_approval
 from taxiway.ports import Registry, Verifier
 from taxiway.stages.environments import ensure_environment
 from taxiway.stages.model_files import ModelFiles
+from taxiway.stages.workspaces import workspace
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class Serving:
         self._state_file = config.directory / "state.json"
         self._saving = asyncio.Lock()
         self._deploying: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._sockets = _socket_directory(config.directory)
+        self._held = ExitStack()
+        self._place = self._held.enter_context(workspace("serving"))  # short: a socket's path has 108 characters
 
     def restore(self) -> None:
         """Start what was served when the last process ended; needs nothing but this machine."""
@@ -133,7 +135,7 @@ class Serving:
         """Return the plan and the state of each version."""
         served = self.models.get(model, ServedModel())
         states = [
-            VersionStatus(version, deployed.release.digest, deployed.scorer.state, str(deployed.scorer.failure or ""))
+            VersionStatus(version, deployed.release.digest, deployed.scorer.state, deployed.scorer.ending)
             for version, deployed in sorted(served.versions.items())
         ]
         return TargetStatus(model, served.plan, tuple(states))
@@ -142,11 +144,19 @@ class Serving:
         """Return what each deployed version did since the moment."""
         return self.observations.observe(model, sorted(self.models.get(model, ServedModel()).versions), since)
 
+    def readiness(self) -> dict[str, dict[int, str]]:
+        """Return the state of every version that a plan needs, by model."""
+        return {
+            model: {version: served.versions[version].scorer.state for version in sorted(versions_in(served.plan))}
+            for model, served in sorted(self.models.items())
+            if served.plan is not None
+        }
+
     async def close(self) -> None:
         """Drain and stop every scorer; what is desired stays."""
         scorers = [deployed.scorer for served in self.models.values() for deployed in served.versions.values()]
         await asyncio.gather(*(scorer.stop() for scorer in scorers))
-        self._sockets.cleanup()
+        self._held.close()
 
     def _start(self, release: Release, *, desired: bool) -> Deployed:
         files = self._files(release)
@@ -154,8 +164,7 @@ class Serving:
         async def prepare() -> Path:
             return await asyncio.to_thread(self._prepare, deployed.release, files)
 
-        sockets = Path(self._sockets.name)
-        scorer = Scorer(_name(release), files.model, prepare=prepare, sockets=sockets, config=self.config)
+        scorer = Scorer(_name(release), files.model, prepare=prepare, place=self._place, config=self.config)
         deployed = Deployed(release, files, scorer, desired)
         return deployed
 
@@ -205,15 +214,3 @@ def _content(release: Release) -> tuple[str, str]:
 
 def _name(release: Release) -> str:
     return f"{release.model} version {release.version}"
-
-
-def _socket_directory(directory: Path) -> tempfile.TemporaryDirectory[str]:
-    """Make a directory with a short name (a socket's path has at most 108 characters); drop a dead process' one."""
-    directory.mkdir(parents=True, exist_ok=True)
-    link = directory / "sockets"
-    if link.is_symlink():
-        remove(ModelFiles(link.readlink()))
-        link.unlink()
-    made = tempfile.TemporaryDirectory(prefix="taxiway-", ignore_cleanup_errors=True)
-    link.symlink_to(made.name)
-    return made

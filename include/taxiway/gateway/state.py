@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taxiway.domain.values import Release, TrafficPlan
 from taxiway.errors import SettingsError
-from taxiway.gateway.routing import plan_from_json, plan_to_json
+from taxiway.gateway.routing import plan_from_json, plan_to_json, versions_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def _write(desired: Desired) -> dict[str, object]:
 
 def _read(document: Mapping[str, object]) -> Desired:
     releases = [Release.from_json(item) for item in document["releases"]]  # type: ignore[attr-defined]
-    plan = document["plan"]
-    return Desired(
-        releases={release.version: release for release in releases},
-        plan=plan_from_json(plan) if isinstance(plan, dict) else None,
-    )
+    plan = plan_from_json(document["plan"]) if isinstance(document["plan"], dict) else None
+    desired = Desired({release.version: release for release in releases}, plan)
+    if plan is not None and not versions_in(plan) <= set(desired.releases):
+        raise ValueError("the plan needs a version that is not deployed")
+    return desired

@@ -1,12 +1,13 @@
 """Serves one packaged model over MLflow's scoring protocol; runs with the model environment's python.
 
-    serve.py --model DIR (--uds PATH | --port N | --fd N) [--ready-file FILE] [--queue N] [--parent PID]
+    serve.py --model DIR (--port N | --fd N) [--ready-file FILE] [--queue N] [--lifeline]
 
 POST /invocations (dataframe_split, dataframe_records, instances, inputs, text/csv) answers {"predictions": [...]};
 GET /ping and /health answer 200. Errors are JSON {"error_code": ..., "message": ...} that never repeat what was sent.
-One prediction runs at a time, `--queue` more may wait, the rest gets 503. When the model is loaded and has predicted
+One prediction runs at a time, `--queue` more may wait, the rest gets 429. When the model is loaded and has predicted
 once, one line with the address is written to the ready file, which may be a pipe (/dev/fd/N). The process ends with
-its parent.
+its parent; with `--lifeline` also when nobody holds the other end of its standard input any more, which works from
+inside a namespace too, where the one that started it is no process that could be named.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +41,7 @@ _SAMPLES = {"boolean": True, "string": "", "datetime": "2000-01-01T00:00:00"}
 _PROTOCOL = (
     "the body must be text/csv, or JSON with exactly one of dataframe_split, dataframe_records, instances, inputs"
 )
-_HTTP_OK, _BAD_REQUEST, _UNAVAILABLE = 200, 400, 503
+_HTTP_OK, _BAD_REQUEST, _TOO_MANY = 200, 400, 429
 
 
 class Scorer:
@@ -55,7 +57,7 @@ class Scorer:
     async def invocations(self, request: Request) -> Response:
         """Answer one scoring request."""
         if self._pending > self._queue:
-            return _refusal(_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE", "too many requests are waiting")
+            return _refusal(_TOO_MANY, "REQUEST_LIMIT_EXCEEDED", "too many requests are waiting")
         self._pending += 1
         try:
             body = await request.body()
@@ -94,7 +96,7 @@ class Scorer:
 
 
 def _refusal(status: int, code: str, message: str) -> Response:
-    headers = {"Retry-After": "1"} if status == _UNAVAILABLE else {}
+    headers = {"Retry-After": "1"} if status == _TOO_MANY else {}
     content = json.dumps({"error_code": code, "message": message})
     return Response(content, status_code=status, media_type="application/json", headers=headers)
 
@@ -113,23 +115,31 @@ def _innermost(trace: TracebackType | None) -> str:
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "an unknown place"
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent() -> None:
     """Have the kernel end this process when its parent ends, however that happens (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the parent has already ended")
 
 
-def _listen(uds: Path | None, port: int | None, fd: int | None) -> tuple[socket.socket, str]:
+def _end_with_stdin() -> None:
+    """End this process when its standard input ends; the model gets an empty one instead."""
+    lifeline = os.dup(sys.stdin.fileno())
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+
+    def wait() -> None:
+        while os.read(lifeline, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _listen(port: int | None, fd: int | None) -> tuple[socket.socket, str]:
     """Return the listening socket and its address; who connects early is answered when the model is loaded."""
     if fd is not None:
         server = socket.socket(fileno=fd)
         address = f"fd:{fd}"
-    elif uds is not None:
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        server.bind(str(uds))
-        address = f"unix:{uds}"
     else:
         server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,18 +154,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="directory of an MLflow model")
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--uds", type=Path, help="path of the Unix socket to serve on")
     place.add_argument("--port", type=int, help="port on 127.0.0.1; 0 takes a free one")
     place.add_argument("--fd", type=int, help="file descriptor of a socket that the caller has bound")
     parser.add_argument("--ready-file", type=Path, help="where to write the address once the model answers")
     parser.add_argument("--queue", type=int, default=64, help="how many requests may wait")
-    parser.add_argument("--parent", type=int, default=os.getppid(), help="process to end with")
+    parser.add_argument("--lifeline", action="store_true", help="end when standard input ends")
     options = parser.parse_args()
 
-    _end_with_parent(options.parent)
+    _end_with_parent()
+    if options.lifeline:
+        _end_with_stdin()
     sys.dont_write_bytecode = True  # the model directory must stay as it was signed
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns at every request that has one column too many
-    server, address = _listen(options.uds, options.port, options.fd)
+    server, address = _listen(options.port, options.fd)
     scorer = Scorer(mlflow.pyfunc.load_model(str(options.model)), options.queue)
     scorer.warm_up()
     app = FastAPI(openapi_url=None)

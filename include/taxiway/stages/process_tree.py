@@ -40,8 +40,8 @@ def usage(root: psutil.Process, directories: Sequence[Path]) -> Usage:
 
 
 def exact_memory_mb(root: psutil.Process) -> float:
-    """Return the memory of the descendants with each shared page counted once; slower than `usage`."""
-    return sum(map(_proportional, _descendants(root))) / _MEGABYTE
+    """Return the memory of root and descendants with each shared page counted once; slower than `usage`."""
+    return sum(map(_proportional, (root, *_descendants(root)))) / _MEGABYTE
 
 
 def end(root: psutil.Process) -> None:

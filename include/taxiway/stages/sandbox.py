@@ -29,6 +29,7 @@ import psutil
 
 from taxiway.stages import bubblewrap, process_tree
 from taxiway.stages.command_limits import CommandLimits, exceeded, exit_code, kernel_limit
+from taxiway.stages.fence import SCRIPTS, fenced, view_of
 from taxiway.stages.workspaces import workspace
 
 __all__ = [
@@ -44,12 +45,8 @@ __all__ = [
     "weaknesses",
 ]
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "sandbox"
-
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TAXIWAY_SUPERVISED")
-_MEGABYTE = 1024 * 1024
-_THREADS_PER_PROCESS = 16  # the kernel counts threads as processes
 _CHUNK = 65536
 _SHORTEST_TICK_SECONDS, _REST = 0.05, 20  # between two measurements: at least 20 times as long as one takes
 _PATIENCE_SECONDS = 10.0
@@ -251,20 +248,13 @@ def _started(command: Sequence[str | Path], place: _Place, limits: CommandLimits
         home, tmp = directory / "home", directory / "tmp"
         home.mkdir()
         tmp.mkdir()
-        view = bubblewrap.View(
-            cwd=place.cwd,
-            tmp=tmp,
-            reads=(SCRIPTS, *_interpreters(command), *place.reads),
-            writes=(place.cwd, home, *place.writes),
-            shared_memory_mb=limits.memory_mb // 4,
-        )
-        confined = place.confined and bubblewrap.problem() is None
-        limited = _limited(command, limits, confined=confined)
+        writes = (home, *place.writes)
+        seen = view_of(command, cwd=place.cwd, tmp=tmp, limits=limits, reads=place.reads, writes=writes)
         environment = scrubbed_environment(home, place.extra_env)
-        process, root = _spawn(limited, view if confined else None, place, environment)
+        process, root = _spawn(command, seen if place.confined else None, limits, place, environment)
         assert process.stdout is not None  # noqa: S101 (it was asked for)
         os.set_blocking(process.stdout.fileno(), False)
-        started = _Started(process, root, process.stdout, (tmp, *view.writes))
+        started = _Started(process, root, process.stdout, (tmp, place.cwd, *writes))
         try:
             yield started
         finally:
@@ -273,45 +263,28 @@ def _started(command: Sequence[str | Path], place: _Place, limits: CommandLimits
 
 
 def _spawn(
-    command: Sequence[str], view: bubblewrap.View | None, place: _Place, environment: Mapping[str, str]
+    command: Sequence[str | Path],
+    seen: bubblewrap.View | None,
+    limits: CommandLimits,
+    place: _Place,
+    environment: Mapping[str, str],
 ) -> tuple[subprocess.Popen[bytes], psutil.Process | None]:
     """Start the command in a session of its own, confined to the view; returns it and the root of its processes."""
     info, info_end = os.pipe()
-    fence = bubblewrap.command_line(view, info_fd=info_end) if view is not None else []
     process = subprocess.Popen(
-        [*fence, *command],
+        fenced(command, seen, limits, info_fd=info_end),
         cwd=place.cwd,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        pass_fds=(*place.pass_fds, info_end) if view is not None else place.pass_fds,
+        pass_fds=(*place.pass_fds, info_end) if seen is not None else place.pass_fds,
     )
     os.close(info_end)
     with os.fdopen(info, "rb") as answer:
         said = answer.read()  # bubblewrap closes its end once it has written; otherwise ours was the only one
     return process, _process(json.loads(said)["child-pid"] if said else process.pid)
-
-
-def _limited(command: Sequence[str | Path], limits: CommandLimits, *, confined: bool) -> list[str]:
-    """Return the command behind the script that sets the kernel's limits from inside."""
-    memory, disk = limits.memory_mb * _MEGABYTE, limits.disk_mb * _MEGABYTE
-    cpu = int(limits.cpu.total_seconds()) + 1  # of each process; the watch sums them up
-    bounds = [f"CPU={cpu}", f"FSIZE={disk}", "CORE=0"]
-    if sys.platform == "linux":
-        bounds.append(f"AS={memory}")
-    if confined:  # counted in the sandbox's own user namespace; elsewhere everything of this user would count
-        bounds.append(f"NPROC={limits.processes * _THREADS_PER_PROCESS}")
-    python = str(Path(sys.executable).resolve())
-    words = [python, "-I", "-S", str(SCRIPTS / "start.py"), "exec" if confined else "reap", *bounds, "--"]
-    return [*words, *(str(part) for part in command)]
-
-
-def _interpreters(command: Sequence[str | Path]) -> Iterator[Path]:
-    yield Path(sys.base_prefix)
-    for python in (Path(sys.executable).resolve(), Path(command[0])):
-        yield from bubblewrap.interpreter_files(python)
 
 
 def _follow(started: _Started, limits: CommandLimits) -> Outcome:

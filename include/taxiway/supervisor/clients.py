@@ -10,14 +10,14 @@ from taxiway.errors import NotFoundError
 from taxiway.supervisor.airflow_environment import read_logins
 from taxiway.supervisor.credentials import SERVICE, read_credentials
 from taxiway.supervisor.installation import Installation
-from taxiway.supervisor.programs import base_environment, platform_environment
+from taxiway.supervisor.programs import base_environment, data_tokens, platform_environment
 
 
 def open_services(installation: Installation, inherited: Mapping[str, str]) -> Services:
     """Return the pipeline's services with its keys and tokens; raises SettingsError when there was no `up` before."""
     credentials = read_credentials(installation.home)
     environment = {**base_environment(installation, inherited), **platform_environment(installation, credentials)}
-    return Services(settings(environment))
+    return Services(settings({**environment, **data_tokens(inherited)}))
 
 
 def open_airflow(installation: Installation, user: str = SERVICE) -> AirflowApi:

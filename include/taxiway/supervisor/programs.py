@@ -23,7 +23,9 @@ _SYSTEM = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"
 _SYSTEM_PREFIXES = ("LC_", "SSL_", "UV_", "GIT_", "REQUESTS_CA_", "CURL_CA_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _STORAGE_PREFIXES = ("AWS_",)
+_SCORER_MEMORY = "TAXIWAY_SCORER_MEMORY_MB"
 GATEWAYS = ("staging", "production")
+_DATA_TOKENS = {name: f"TAXIWAY_{name.upper()}_DATA_TOKEN" for name in GATEWAYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,12 @@ def programs(installation: Installation, credentials: Credentials, inherited: Ma
     """Return all programs in the order they are shown; `inherited` is the caller's environment."""
     base = base_environment(installation, inherited)
     return [
-        *(_gateway(name, installation, credentials, base) for name in GATEWAYS),
+        *(
+            _gateway(name, installation, credentials, {**base, **_chosen(inherited, (own, _SCORER_MEMORY), ())})
+            for name, own in _DATA_TOKENS.items()
+        ),
         _mlflow(installation, base),
-        *_airflow(installation, credentials, {**base, **_chosen(inherited, (), _STORAGE_PREFIXES)}),
+        *_airflow(installation, credentials, {**base, **data_tokens(inherited), **_storage(inherited)}),
     ]
 
 
@@ -97,6 +102,15 @@ def platform_environment(installation: Installation, credentials: Credentials) -
         "TAXIWAY_STAGING_TOKEN": credentials.staging_token,
         "TAXIWAY_PRODUCTION_TOKEN": credentials.production_token,
     }
+
+
+def data_tokens(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return what callers of the gateways must know, where the caller's environment closes their data paths."""
+    return _chosen(inherited, tuple(_DATA_TOKENS.values()), ())
+
+
+def _storage(inherited: Mapping[str, str]) -> dict[str, str]:
+    return _chosen(inherited, (), _STORAGE_PREFIXES)
 
 
 def _gateway(name: str, installation: Installation, credentials: Credentials, base: Mapping[str, str]) -> Program:
