@@ -33,6 +33,7 @@ from taxiway.errors import NotFoundError
 from taxiway.gateway.__main__ import run
 from taxiway.gateway.app import create_app
 from taxiway.gateway.config import Config
+from taxiway.gateway.listener import bind
 from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.environments import ensure_environment
 from tests.conftest import free_port
@@ -286,7 +287,7 @@ def main() -> None:
     )
     registry = DirectoryRegistry(options.registry)
     app = create_app(config, registry=registry, verifier=KeyVerifier(options.verify_key), clock=SystemClock())  # type: ignore[arg-type]
-    run(app, config, host="127.0.0.1", port=options.port)
+    run(app, config, bind("127.0.0.1", options.port))
 
 
 if __name__ == "__main__":

@@ -90,6 +90,20 @@ def down(home: Home = _HOME) -> None:
 
 
 @app.command()
+def reload(
+    environment: Annotated[str, typer.Argument(help="staging or production")],
+    home: Home = _HOME,
+) -> None:
+    """Exchange a gateway's process without a failed request, for example after an update."""
+    from taxiway.supervisor.installation import Installation
+    from taxiway.supervisor.launch import reload
+
+    with _reported():
+        seconds = reload(Installation.load(home), environment)
+    console.print(f"The gateway of {environment} runs in a new process after {seconds:.1f} s.")
+
+
+@app.command()
 def status(
     home: Home = _HOME,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,

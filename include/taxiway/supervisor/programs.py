@@ -40,6 +40,7 @@ class Program:
 
     `after` names the programs that must be ready before it starts; `stop_rank` orders the stop (lowest first);
     `grace` is how many seconds it gets to stop. A program that `outlives` its supervisor serves on after a crash.
+    One with a `port` is handed the listening socket as `--fd N`: while it is exchanged or dead, connections wait.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Program:
     grace: float = 5.0
     outlives: bool = False
     stamp: Path | None = None
+    port: int | None = None
 
 
 def programs(installation: Installation, credentials: Credentials, inherited: Mapping[str, str]) -> list[Program]:
@@ -100,10 +102,9 @@ def platform_environment(installation: Installation, credentials: Credentials) -
 
 
 def _gateway(name: str, installation: Installation, credentials: Credentials, base: Mapping[str, str]) -> Program:
-    port = getattr(installation.ports, name)
     return Program(
         name=f"gateway-{name}",
-        command=(sys.executable, "-m", "taxiway.gateway", "--environment", name, "--port", str(port)),
+        command=(sys.executable, "-m", "taxiway.gateway", "--environment", name),
         environment={
             **base,
             "TAXIWAY_VERIFY_KEY": str(installation.keys / "platform.pub"),
@@ -113,6 +114,7 @@ def _gateway(name: str, installation: Installation, credentials: Credentials, ba
         stop_rank=2,
         grace=35.0,  # it answers what has begun, for up to 30 s
         outlives=True,
+        port=getattr(installation.ports, name),
     )
 
 
