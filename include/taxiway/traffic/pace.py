@@ -1,7 +1,8 @@
 """Sends scoring requests at a steady pace and says what came back.
 
 With a rate the loop is open: a request is sent when it is due, however slow the answers before it are, as long as one
-of the connections is free. Its latency counts from when it was due, so waiting for a connection is not left out.
+of the connections is free. Its latency counts from when it was due, so waiting for a connection is not left out. Who
+is more than a second late gives the missed requests up, and keeps the pace from there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import aiohttp
 from taxiway.stages.scoring_protocol import JSON
 
 _OK = 200
+_LATEST = 1.0  # seconds
 _PATIENCE = aiohttp.ClientTimeout(total=60)
 _VERSION = "X-Taxiway-Model-Version"
 
@@ -81,13 +83,14 @@ class _Timetable:
 
     async def wait(self) -> float | None:
         """Return the moment the next request is due once it has come; None when there is no further one."""
-        due = time.monotonic() if self._step is None else self._next
+        now = time.monotonic()
+        due = now if self._step is None else max(self._next, now - _LATEST)
         if self._stop.is_set() or (self._end is not None and due >= self._end):
             return None
         if self._step is None:
             return due
         self._next = due + self._step
-        early = due - time.monotonic()
+        early = due - now
         if early > 0:
             try:
                 async with asyncio.timeout(early):
