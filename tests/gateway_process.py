@@ -1,6 +1,6 @@
 """The real gateway as a process of its own, on a registry that is a directory; and real, tiny, signed models.
 
-python -m tests.gateway_process --port N --home DIR --registry DIR --verify-key FILE runs the gateway.
+python -m tests.gateway_process (--port N | --fd N) --home DIR --registry DIR --verify-key FILE runs the gateway.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from taxiway.errors import NotFoundError
 from taxiway.gateway.__main__ import run
 from taxiway.gateway.app import create_app
 from taxiway.gateway.config import Config
+from taxiway.gateway.listener import bind
 from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.environments import ensure_environment
 from tests.conftest import free_port
@@ -274,7 +276,9 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 60) -> T:
 def main() -> None:
     """Run a gateway until SIGTERM."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--port", type=int)
+    place.add_argument("--fd", type=int)
     for name in ("--home", "--registry", "--verify-key"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--queue", type=int, default=64)
@@ -300,7 +304,8 @@ def main() -> None:
     )
     registry = DirectoryRegistry(options.registry)
     app = create_app(config, registry=registry, verifier=KeyVerifier(options.verify_key), clock=SystemClock())  # type: ignore[arg-type]
-    run(app, config, host="127.0.0.1", port=options.port)
+    listener = bind("127.0.0.1", options.port) if options.fd is None else socket.socket(fileno=options.fd)
+    run(app, config, listener)
 
 
 if __name__ == "__main__":

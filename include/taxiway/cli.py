@@ -1,4 +1,4 @@
-"""The command line: `taxiway up | down | status | doctor | validate | demo`."""
+"""The command line: `taxiway up | down | reload | status | doctor | validate | replay | demo`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,7 @@ Home = Annotated[
 ]
 Models = Annotated[Path | None, typer.Option("--models", help="the directory of model specs", show_default=False)]
 _HOME = PROJECT / ".taxiway"
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 
 @app.command()
@@ -87,6 +89,20 @@ def down(home: Home = _HOME) -> None:
     else:
         left = f"ended {stopped.swept} processes that were left behind" if stopped.swept else "nothing to stop"
         console.print(f"Taxiway was not up: {left}.")
+
+
+@app.command()
+def reload(
+    environment: Annotated[str, typer.Argument(help="staging or production")],
+    home: Home = _HOME,
+) -> None:
+    """Exchange a gateway's process without a failed request, for example after an update."""
+    from taxiway.supervisor.installation import Installation
+    from taxiway.supervisor.launch import reload
+
+    with _reported():
+        seconds = reload(Installation.load(home), environment)
+    console.print(f"The gateway of {environment} runs in a new process after {seconds:.1f} s.")
 
 
 @app.command()
@@ -146,6 +162,41 @@ def validate(home: Home = _HOME, models: Models = None) -> None:
     good = f"{len(found.specs)} valid: {', '.join(found.specs) or 'none'}"
     console.print(good, highlight=False)
     raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def replay(  # noqa: PLR0913 (each is an option of the command)
+    model: Annotated[str, typer.Argument(help="the model's name")],
+    home: Home = _HOME,
+    environment: Annotated[str, typer.Option(help="where to send the rows")] = "production",
+    start: Annotated[datetime | None, typer.Option("--from", formats=_DATES, help="first day of data (UTC)")] = None,
+    end: Annotated[datetime | None, typer.Option("--to", formats=_DATES, help="end of the data, exclusive")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="how many rows at most")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="requests a second", show_default="as answered")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="rows in a request")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, help="requests at a time, at most")] = 8,
+    loop: Annotated[bool, typer.Option("--loop", help="begin again with the first row until Ctrl-C")] = False,
+    duration: Annotated[float | None, typer.Option(min=0.1, help="send for so many seconds, over and over")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Send rows of a model's dataset as traffic (the newest week without --from); exit with 1 when requests fail."""
+    from taxiway.supervisor.clients import open_services
+    from taxiway.supervisor.installation import Installation
+    from taxiway.traffic.pace import Pace
+    from taxiway.traffic.replay import Replay
+    from taxiway.traffic.view import print_summary, run
+
+    with _reported():
+        services = open_services(Installation.load(home), os.environ)
+        first, last = (moment and moment.replace(tzinfo=UTC) for moment in (start, end))
+        again = loop or duration is not None
+        wanted = Replay(services.spec(model), environment, first, last, rows, batch, again)
+        summary = run(wanted, services, Pace(rate, concurrency, duration), errors if as_json else console)
+    if as_json:
+        typer.echo(json.dumps(summary.to_json(), indent=2))
+    else:
+        print_summary(summary, console)
+    raise typer.Exit(1 if summary.failed else 0)
 
 
 @app.command()

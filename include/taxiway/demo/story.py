@@ -6,6 +6,7 @@ that was stopped half-way goes on where it was.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,11 +19,12 @@ from taxiway.demo.flights import arrive
 from taxiway.demo.journal import Journal
 from taxiway.demo.months import FIRST_DATA, MODEL, MONTHS, month_name, month_window
 from taxiway.demo.people import Followed, People
-from taxiway.demo.traffic import replay
 from taxiway.demo.view import View
 from taxiway.domain.values import CHAMPION
 from taxiway.errors import DeliveryStopped
 from taxiway.spec import ModelSpec
+from taxiway.traffic.pace import Answer, Pace
+from taxiway.traffic.replay import Replay, replay_rows, rows_of
 
 _BATCH_ROWS = 1000
 
@@ -127,16 +129,21 @@ class Story:
 
     def _replay(self, month: int) -> dict[str, Any]:
         self._arrive(month)
-        frame = self.services.data(self.spec).read(month_window(month))
-        columns = [self.spec.task.key, self.spec.task.timestamp, *self.spec.data.features]
-        production = self.services.target(self.spec.environments.production)
-        done = replay(
-            production,
-            MODEL,
-            frame[columns],
-            batch=_BATCH_ROWS,
-            progress=lambda sent: self.view.show_run("rows sent", {f"{sent} of {len(frame)}": "running"}),
+        window = month_window(month)
+        replay = Replay(
+            self.spec, self.spec.environments.production, start=window.start, end=window.end, batch=_BATCH_ROWS
         )
+        frame = rows_of(replay, self.services)
+        sent = 0
+
+        def hear(answer: Answer) -> None:
+            nonlocal sent
+            sent += answer.rows
+            self.view.show_run("rows sent", {f"{sent} of {len(frame)}": "running"})
+
+        done = asyncio.run(replay_rows(replay, frame, self.services, Pace(concurrency=1), hear=hear))
+        if done.failed:
+            raise DeliveryStopped(f"{done.failed} of {done.requests} requests failed: {done.failures}", where=MODEL)
         return {"rows": done.rows, "requests": done.requests, "served_by": done.rows_by_version}
 
     def _watch(self, month: int) -> dict[str, Any]:

@@ -1,10 +1,15 @@
-"""Runs the gateway of one environment: python -m taxiway.gateway --environment staging --port 7001."""
+"""Runs the gateway of one environment: python -m taxiway.gateway --environment staging --port 7001.
+
+With --fd N it serves on a socket that the caller has bound and hands over, as `taxiway up` does.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fcntl
 import logging
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,24 +21,28 @@ from taxiway.bootstrap import Services, settings
 from taxiway.errors import SettingsError, TaxiwayError
 from taxiway.gateway.app import create_app
 from taxiway.gateway.config import Config
+from taxiway.gateway.listener import bind, serve
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT: then answer what has begun, stop the scorers, compact the log."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--environment", required=True, help="such as staging or production")
-    parser.add_argument("--port", type=int, required=True, help="port to listen on")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--port", type=int, help="port to listen on")
+    place.add_argument("--fd", type=int, help="file descriptor of a socket that the caller has bound")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     try:
-        _serve(options.environment, options.host, options.port)
+        listener = socket.socket(fileno=options.fd) if options.port is None else bind(options.host, options.port)
+        _serve(options.environment, listener)
     except TaxiwayError as error:
         sys.exit(f"the gateway of {options.environment} cannot serve: {error}")
 
 
-def _serve(environment: str, host: str, port: int) -> None:
+def _serve(environment: str, listener: socket.socket) -> None:
     services = Services(settings())
     home, variables = services.settings.home, services.settings.variables
     name = f"TAXIWAY_{environment.upper()}"
@@ -46,14 +55,13 @@ def _serve(environment: str, host: str, port: int) -> None:
         memory_mb=services.settings.scorer_memory_mb,
     )
     app = create_app(config, registry=services.registry, verifier=services.verifier, clock=services.clock)
-    run(app, config, host=host, port=port)
+    run(app, config, listener)
 
 
-def run(app: web.Application, config: Config, *, host: str, port: int) -> None:
+def run(app: web.Application, config: Config, listener: socket.socket) -> None:
     """Serve the application; raises SettingsError when another process already serves this environment."""
     with _alone(config.directory):
-        patience = config.drain_timeout.total_seconds()
-        web.run_app(app, host=host, port=port, shutdown_timeout=patience, access_log=None, print=None)
+        asyncio.run(serve(app, listener, drain_seconds=config.drain_timeout.total_seconds()))
 
 
 @contextmanager

@@ -105,6 +105,7 @@ class _Gateway:
         self._serving = Serving(self._config, registry=self._registry, verifier=self._verifier)
         self._invocations = Invocations(self._serving, self._log, self._clock)
         self._serving.restore()
+        await self._serving.warm_up()
         stop = asyncio.Event()
         compaction = asyncio.create_task(self._compact_regularly(stop))
         yield

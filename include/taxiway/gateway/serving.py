@@ -24,6 +24,7 @@ from taxiway.stages.model_files import ModelFiles
 from taxiway.stages.workspaces import workspace
 
 _log = logging.getLogger(__name__)
+_WARM_UP_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -69,6 +70,16 @@ class Serving:
             served = self.models.get(path.parent.name, ServedModel())
             if path.name not in map(str, served.versions):
                 remove(ModelFiles(path))  # a deploy that never became ready
+
+    async def warm_up(self) -> None:
+        """Wait until each version with traffic is ready or has failed; not for long, because the others can answer."""
+        plans = [(served, served.plan) for served in self.models.values() if served.plan is not None]
+        scorers = [served.versions[version].scorer for served, plan in plans for version in versions_in(plan)]
+        try:
+            async with asyncio.timeout(_WARM_UP_SECONDS):
+                await asyncio.gather(*(scorer.settled() for scorer in scorers), return_exceptions=True)
+        except TimeoutError:
+            _log.warning("serving begins though not every version is ready")
 
     async def deploy(self, release: Release) -> None:
         """Fetch, verify and start a version, and return once it is ready; a repeat changes nothing.

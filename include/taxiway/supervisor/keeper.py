@@ -7,6 +7,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from taxiway.errors import SettingsError
 from taxiway.supervisor.probing import Prober
-from taxiway.supervisor.processes import sweep_orphans
+from taxiway.supervisor.processes import listen, sweep_orphans
 from taxiway.supervisor.programs import Program
 from taxiway.supervisor.state import ProgramState
 
@@ -69,6 +70,7 @@ class Keeper:
         self._report = report
         self._state = ProgramState()
         self._process: asyncio.subprocess.Process | None = None
+        self._listener: socket.socket | None = None
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self._stopping = False
 
@@ -82,11 +84,13 @@ class Keeper:
             if self.program.probe is None and code == 0:
                 return
             if not self._stopping:
-                await self._died(code)
+                await self._ended(code)
 
     async def stop(self) -> None:
         """Stop the program and everything it started: TERM, after its grace KILL."""
         self._stopping = True
+        if self._listener is not None:
+            self._listener.close()
         process = self._process
         if process is not None and process.returncode is None:
             self._show(phase="stopping", detail="")
@@ -122,10 +126,16 @@ class Keeper:
 
     async def _start(self) -> asyncio.subprocess.Process:
         rotate(self._log)
+        if self.program.port is not None and self._listener is None:
+            self._listener = listen(self.program.port)
+        handed = () if self._listener is None else (self._listener.fileno(),)
+        socket_options = [word for number in handed for word in ("--fd", str(number))]
         async with self._registrar.changing:
             with self._log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
                     *self.program.command,
+                    *socket_options,
+                    pass_fds=handed,
                     env=dict(self.program.environment),
                     cwd=self._log.parent,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -147,6 +157,15 @@ class Keeper:
         _logger.info("%s is ready after %.1f s", self.program.name, seconds)
         self._show(phase="done" if self.program.probe is None else "ready", seconds=round(seconds, 1))
         self.ready.set()
+
+    async def _ended(self, code: int) -> None:
+        """Return when the next process may start: at once after one that was asked to end, for connections wait."""
+        if code != 0 or self.program.port is None or self._state.phase != "ready":
+            await self._died(code)
+        elif self._process is not None:
+            self._registrar.pids.discard(self._process.pid)
+            _logger.info("%s has ended in order; the next process starts", self.program.name)
+            self._show(phase="starting", pid=None, detail="")
 
     async def _died(self, code: int) -> None:
         """Clear up, then wait before the next start: longer from death to death within a minute."""

@@ -17,11 +17,13 @@ from taxiway.supervisor.display import StartDisplay
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.keeper import last_line, rotate
 from taxiway.supervisor.processes import sweep
+from taxiway.supervisor.programs import GATEWAYS
 from taxiway.supervisor.runner import supervise
 from taxiway.supervisor.state import SupervisorState, is_supervised, read_state
 
 SUPERVISOR = "supervisor"
 START_LIMIT = 600.0
+RELOAD_LIMIT = 180.0
 _STOP_LIMIT = 90.0
 _POLL = 0.25
 
@@ -81,6 +83,33 @@ def stop(installation: Installation) -> Stopped:
     if supervised and state is not None:
         _terminate(installation, state.pid)
     return Stopped(supervised, sweep(installation.home))
+
+
+def reload(installation: Installation, environment: str) -> float:
+    """Exchange the gateway's process for a new one without a failed request; return how many seconds it took.
+
+    The gateway ends in order when it is told to, and the supervisor starts the next one. Raises SettingsError when
+    there is no such gateway, it is not ready, or the next one does not become ready within RELOAD_LIMIT.
+    """
+    name = f"gateway-{environment}"
+    state = read_state(installation.run) if is_supervised(installation.run) else None
+    if state is None:
+        raise SettingsError("Taxiway is not up", where=str(installation.home), next_step="start it with `taxiway up`.")
+    before = state.programs.get(name)
+    if before is None:
+        raise SettingsError(f"there is no gateway of {environment!r}; known: {', '.join(GATEWAYS)}")
+    if before.phase != "ready" or before.pid is None:
+        raise SettingsError(f"the gateway of {environment} is {before.phase} already", where=f"{name} {before.detail}")
+    began = time.monotonic()
+    os.kill(before.pid, signal.SIGTERM)
+    while time.monotonic() < began + RELOAD_LIMIT:
+        state = read_state(installation.run)
+        now = state.programs[name] if state else before
+        if now.phase == "ready" and now.pid != before.pid:
+            return time.monotonic() - began
+        time.sleep(_POLL)
+    where = str(installation.log(name))
+    raise SettingsError(f"the gateway of {environment} was not ready after {RELOAD_LIMIT:g} s", where=where)
 
 
 def _terminate(installation: Installation, pid: int) -> None:

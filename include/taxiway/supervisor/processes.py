@@ -12,10 +12,12 @@ from pathlib import Path
 
 import psutil
 
+from taxiway.errors import SettingsError
 from taxiway.supervisor.installation import HOST
 
 MARK = "TAXIWAY_SUPERVISED"
 _ROUNDS = 5
+_BACKLOG = 1024  # connections that wait while nobody accepts them
 
 
 def marked(home: Path) -> list[psutil.Process]:
@@ -44,6 +46,14 @@ def port_owner(port: int) -> str | None:
         except OSError:
             return _listener(port) or "a process"
     return None
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on the loopback port; raises SettingsError when it is taken."""
+    try:
+        return socket.create_server((HOST, port), backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(f"port {port} is taken by {_listener(port) or 'a process'}") from error
 
 
 def _end(find: Callable[[], list[psutil.Process]], patience: float) -> int:

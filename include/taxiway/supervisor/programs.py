@@ -42,6 +42,7 @@ class Program:
 
     `after` names the programs that must be ready before it starts; `stop_rank` orders the stop (lowest first);
     `grace` is how many seconds it gets to stop. A program that `outlives` its supervisor serves on after a crash.
+    One with a `port` is handed the listening socket as `--fd N`: while it is exchanged or dead, connections wait.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Program:
     grace: float = 5.0
     outlives: bool = False
     stamp: Path | None = None
+    port: int | None = None
 
 
 def programs(installation: Installation, credentials: Credentials, inherited: Mapping[str, str]) -> list[Program]:
@@ -114,10 +116,9 @@ def _storage(inherited: Mapping[str, str]) -> dict[str, str]:
 
 
 def _gateway(name: str, installation: Installation, credentials: Credentials, base: Mapping[str, str]) -> Program:
-    port = getattr(installation.ports, name)
     return Program(
         name=f"gateway-{name}",
-        command=(sys.executable, "-m", "taxiway.gateway", "--environment", name, "--port", str(port)),
+        command=(sys.executable, "-m", "taxiway.gateway", "--environment", name),
         environment={
             **base,
             "TAXIWAY_VERIFY_KEY": str(installation.keys / "platform.pub"),
@@ -127,6 +128,7 @@ def _gateway(name: str, installation: Installation, credentials: Credentials, ba
         stop_rank=2,
         grace=35.0,  # it answers what has begun, for up to 30 s
         outlives=True,
+        port=getattr(installation.ports, name),
     )
 
 

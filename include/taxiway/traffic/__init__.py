@@ -1,0 +1,1 @@
+"""Traffic: scoring requests as callers would send them, at a steady pace."""
