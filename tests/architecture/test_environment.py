@@ -8,6 +8,7 @@ from tests.architecture.sources import place, python_files, syntax_tree
 
 READERS = (
     "include/taxiway/bootstrap.py",
+    "include/taxiway/adapters/mlflow_deployments.py",  # MLflow loads it into a process of the caller's
     "include/taxiway/cli.py",  # hands it to the supervisor
     "include/taxiway/stages/sandbox.py",  # composes what untrusted commands may see
     "include/taxiway/supervisor/",  # composes what the children of an installation see

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ class LogEntry:
     predictions: Sequence[Any]
 
     def to_line(self) -> bytes:
-        """Return the entry as one line of a segment."""
-        document = asdict(self) | {"logged_at": self.logged_at.isoformat()}
-        return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        """Return the entry as one line of a segment; half characters, which JSON can have, become `?`."""
+        document = {name: getattr(self, name) for name in _NAMES} | {"logged_at": self.logged_at.isoformat()}
+        return _to_json(document).encode(errors="replace") + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> LogEntry:
@@ -88,6 +88,10 @@ class LogEntry:
             "latency_ms": self.latency_ms,
         }
         return own | {name: value for name, value in sent.items() if name not in own}
+
+
+_NAMES = tuple(field.name for field in fields(LogEntry))
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
 class ParquetPredictionLog:
@@ -167,10 +171,17 @@ def _with_text(table: pa.Table, names: set[str]) -> pa.Table:
 
 
 def _array(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array:
+    """Return a column; values of unlike types are text, and so is what is nested: Parquet cannot have all of that."""
     try:
-        return pa.array(values, type=kind, from_pandas=True)
+        array = pa.array(values, type=kind, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         return _text(values)
+    return array if _is_flat(array.type) else _text(values)
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Tell whether values are plain, or lists of plain values."""
+    return not pa.types.is_nested(kind.value_type if pa.types.is_list(kind) else kind)
 
 
 def _text(values: Sequence[Any]) -> pa.Array:

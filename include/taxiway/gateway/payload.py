@@ -46,7 +46,7 @@ def read_rows(body: bytes, content_type: str) -> Rows | None:
 
 def _decoded(body: bytes) -> str:
     try:
-        return body.decode("utf-8")
+        return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError("the body is not valid UTF-8") from error
 
