@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
 from taxiway.adapters.prediction_log import LogEntry
+from taxiway.domain.observation import VersionObservation
 from taxiway.domain.release import check_approval
 from taxiway.domain.values import (
     Prediction,
     Release,
     TargetStatus,
     TrafficPlan,
-    VersionObservation,
     VersionStatus,
     Window,
 )
 from taxiway.errors import DataError, DeliveryStopped, NotFoundError, TargetUnavailable
-from taxiway.gateway.routing import check_plan, choose, versions_in
+from taxiway.gateway.observations import Observations
+from taxiway.gateway.routing import CANARY, CHAMPION, SHADOW, check_plan, choose, versions_in
 from taxiway.ports import Clock, Verifier
 
 Answers = Callable[[int, pd.DataFrame], Sequence[Any]]
@@ -33,13 +32,6 @@ LOG_COLUMNS = ["request_id", "key", "event_time", "logged_at", "version", "role"
 def version_number(version: int, frame: pd.DataFrame) -> list[float]:
     """Answer every row with the version's number."""
     return [float(version)] * len(frame)
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    at: datetime
-    version: int
-    values: Sequence[Any] | None
 
 
 class FakeServingTarget:
@@ -71,7 +63,7 @@ class FakeServingTarget:
         self._verifier = verifier
         self._releases: dict[str, dict[int, Release]] = {}
         self._plan: dict[str, TrafficPlan] = {}
-        self._requests: dict[str, list[_Request]] = {}
+        self._observations = Observations()
 
     def deploy(self, release: Release) -> None:
         """Keep the release, once its approval holds."""
@@ -117,11 +109,7 @@ class FakeServingTarget:
         self._answer_or_raise()
         if model in self.observed:
             return self.observed[model]
-        requests = [request for request in self._requests.get(model, []) if request.at >= since]
-        return [
-            _observation(version, [request.values for request in requests if request.version == version])
-            for version in sorted(self._releases.get(model, {}))
-        ]
+        return self._observations.observe(model, sorted(self._releases.get(model, {})), since)
 
     def predict(self, model: str, frame: pd.DataFrame) -> Prediction:
         """Let the version that the plan chooses answer; the shadow answers too."""
@@ -130,12 +118,14 @@ class FakeServingTarget:
         if plan is None:
             raise NotFoundError(f"model {model!r} is not served here")
         request_id = uuid.uuid4().hex
-        if plan.shadow is not None:
-            self._ask(model, plan.shadow, frame)
+        shadows = None if plan.shadow is None else self._ask(model, plan.shadow, SHADOW, frame)
         version = choose(plan, model, request_id)
-        values = self._ask(model, version, frame)
+        values = self._ask(model, version, CHAMPION if version == plan.stable else CANARY, frame)
         if values is None and version != plan.stable:
-            version, values = plan.stable, self._ask(model, plan.stable, frame)
+            version, values = plan.stable, self._ask(model, plan.stable, CHAMPION, frame)
+        if plan.shadow is not None and shadows is not None and values is not None:
+            now = self._clock.now()
+            self._observations.pair(model, plan.shadow, at=now, champion=values, predictions=shadows)
         if values is None:
             raise DataError("the model cannot predict these rows")
         return Prediction(version, request_id, tuple(values))
@@ -147,13 +137,14 @@ class FakeServingTarget:
         if plan is not None and version in versions_in(plan):
             raise DeliveryStopped(f"version {version} has traffic", where=model)
         self._releases.get(model, {}).pop(version, None)
+        self._observations.forget(model, version)
 
-    def _ask(self, model: str, version: int, frame: pd.DataFrame) -> Sequence[Any] | None:
+    def _ask(self, model: str, version: int, role: str, frame: pd.DataFrame) -> Sequence[Any] | None:
         try:
             values: Sequence[Any] | None = self._answers(version, frame)
         except DataError:
             values = None
-        self._requests.setdefault(model, []).append(_Request(self._clock.now(), version, values))
+        self._observations.record(model, version, role, at=self._clock.now(), latency_ms=0.0, predictions=values)
         return values
 
     def _answer_or_raise(self) -> None:
@@ -177,15 +168,3 @@ class FakePredictionLog:
         inside = [record for record in records if window.start <= record["event_time"] < window.end]
         frame = pd.DataFrame(inside, columns=None if inside else LOG_COLUMNS)
         return frame.sort_values("event_time", kind="stable", ignore_index=True)
-
-
-def _observation(version: int, answers: Sequence[Sequence[Any] | None]) -> VersionObservation:
-    values = [value for answer in answers for value in answer or () if isinstance(value, int | float)]
-    return VersionObservation(
-        version=version,
-        requests=len(answers),
-        errors=sum(answer is None for answer in answers),
-        latency_p50_ms=0.0,
-        latency_p99_ms=0.0,
-        prediction_mean=fmean(values) if values else None,
-    )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from taxiway.domain.charts import Page
+    from taxiway.domain.observation import VersionObservation
     from taxiway.domain.second_opinion import DataTest, TestResult
     from taxiway.domain.values import (
         Candidate,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         Release,
         TargetStatus,
         TrafficPlan,
-        VersionObservation,
         Window,
     )
 
@@ -109,7 +109,7 @@ class ServingTarget(Protocol):
         """Return what is desired and what is observed; plan None when the model is not served."""
 
     def observe(self, model: str, since: datetime) -> list[VersionObservation]:
-        """Return what each version did since the moment."""
+        """Return what each version did since the moment; what a restart of the target forgot is not counted."""
 
     def predict(self, model: str, frame: pd.DataFrame) -> Prediction:
         """Send the rows as one request, as any client would; one prediction per row."""

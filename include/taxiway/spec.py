@@ -64,9 +64,17 @@ class Analysis(Section):
     """When a step of a rollout is good enough."""
 
     max_error_rate: Share = Field(0.01, description="largest share of failed requests (4xx and 5xx)")
-    max_latency_ratio: float = Field(1.5, gt=0, description="largest p99 latency as a multiple of the champion's")
+    max_latency_ratio: float = Field(
+        1.5, gt=0, description="largest p99 latency (p95 to p50 for few requests) as a multiple of the champion's"
+    )
     max_prediction_shift: float = Field(
-        0.2, gt=0, description="largest shift of the mean prediction against the champion's"
+        0.2,
+        gt=0,
+        le=1,
+        description="largest distance of the predictions' distribution from the champion's, 0 to 1 (docs/rollout.md)",
+    )
+    min_agreement: float | None = Field(
+        None, gt=0, le=1, description="least agreement of the shadow's answers with the champion's (docs/rollout.md)"
     )
     min_requests: int = Field(200, ge=0, description="fewer requests than this decide nothing")
 

@@ -14,7 +14,8 @@ import pytest
 from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.adapters.model_signing import KeyVerifier
 from taxiway.adapters.system_clock import SystemClock
-from taxiway.domain.values import Release, TrafficPlan, VersionObservation
+from taxiway.domain.observation import CONCORDANCE, VersionObservation
+from taxiway.domain.values import Release, TrafficPlan
 from taxiway.errors import DataError, DeliveryStopped, IntegrityError, NotFoundError, SettingsError, TargetUnavailable
 from taxiway.ports import ServingTarget
 from tests.conftest import free_port
@@ -232,6 +233,27 @@ def test_shadow_is_asked_and_never_answers(world: World) -> None:
     assert {world.target.predict(world.model, _rows()).version for _ in range(3)} == {1}
     wait_until(lambda: world.observation(2, since).requests == 3)
     assert world.observation(2, since).prediction_mean == pytest.approx((4.0 + 3.0) / 2)
+
+
+def test_answers_of_shadow_and_champion_are_compared(world: World) -> None:
+    """Predictions are counted on the same bins, and the answers to each request are compared with each other."""
+    world.deploy(1, 2)
+    since = datetime.now(UTC)
+    world.target.set_traffic(world.model, TrafficPlan(stable=1, shadow=2))
+    for _ in range(3):
+        world.target.predict(world.model, _rows())
+
+    def compared() -> VersionObservation | None:
+        shadow = world.observation(2, since)
+        return shadow if shadow.agreement and shadow.agreement.requests == 3 else None
+
+    champion, shadow = world.observation(1, since), wait_until(compared)
+    assert champion.predictions is not None
+    assert shadow.predictions is not None
+    assert (champion.predictions.rows, champion.predictions.bins) == (6, shadow.predictions.bins)
+    assert shadow.agreement is not None
+    assert shadow.agreement.measure == CONCORDANCE
+    assert shadow.agreement.value == pytest.approx(2 * 0.125 / (0.0625 + 0.25 + 0.5625))
 
 
 def test_nobody_there_is_transient() -> None:

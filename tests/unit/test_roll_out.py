@@ -9,7 +9,7 @@ import pytest
 
 from taxiway.domain.evidence import Verdict
 from taxiway.domain.rollout import Phase
-from taxiway.domain.values import TrafficPlan, VersionObservation
+from taxiway.domain.values import TrafficPlan
 from taxiway.errors import DeliveryStopped, TargetUnavailable
 from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import STATE, State, state_of
@@ -17,6 +17,7 @@ from taxiway.stages.deliver import Approved
 from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.roll_out import RollOut, is_behind, step_names
 from taxiway.stages.rollback import Order, rollback
+from tests.unit.domain.observed import seen
 from tests.unit.model_versions import MODEL, Field, example_spec
 
 POLICY = {
@@ -47,10 +48,9 @@ def field(keys: tuple[Path, Path]) -> Field:
     return field
 
 
-def observed(field: Field, *, requests: int = 100, errors: int = 0, mean: float = 0.5) -> None:
+def observed(field: Field, *, requests: int = 100, errors: int = 0, moved: float = 0.0) -> None:
     """Let production report the same good champion, and a challenger with these figures."""
-    champion = VersionObservation(1, 100, 0, 5.0, 9.0, 0.5)
-    field.production.observed[MODEL] = [champion, VersionObservation(2, requests, errors, 5.0, 9.0, mean)]
+    field.production.observed[MODEL] = [seen(1, 100), seen(2, requests, errors, moved=moved)]
 
 
 def in_canary(field: Field) -> RollOut:
@@ -82,6 +82,7 @@ def test_a_good_version_goes_through_every_step(field: Field) -> None:
     history = evidence.figures["history"]
     assert ["deploying", "shadow", "canary", "promoting", "promoted"] == [entry["phase"] for entry in history]
     assert history[2]["measured"]["challenger"]["requests"] == 100
+    assert history[2]["measured"]["compared"]["error_rate"] == 0
 
 
 def test_a_step_takes_its_time_and_its_requests(field: Field) -> None:
@@ -114,7 +115,7 @@ def test_a_failing_version_is_taken_out_by_itself(field: Field) -> None:
 def test_an_undecided_step_waits_for_a_person(field: Field, answer: bool, leads_to: TrafficPlan) -> None:
     """Shifted predictions move nothing until somebody decides, and then what was decided."""
     rollout = in_canary(field)
-    observed(field, mean=0.9)
+    observed(field, moved=0.4)
     field.clock.advance(timedelta(minutes=2))
     waiting = rollout.look()
     assert waiting.phase is Phase.WAITING

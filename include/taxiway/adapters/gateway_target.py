@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pandas as pd
 
+from taxiway.domain.observation import VersionObservation
 from taxiway.domain.values import (
     Prediction,
     Release,
     TargetStatus,
     TrafficPlan,
-    VersionObservation,
     VersionStatus,
 )
 from taxiway.errors import (
@@ -78,7 +78,7 @@ class GatewayTarget:
     def observe(self, model: str, since: datetime) -> list[VersionObservation]:
         """Return what each version did since the moment."""
         found = self._control("GET", f"{model}/observations", params={"since": since.isoformat()})
-        return [VersionObservation(**observation) for observation in found]
+        return [VersionObservation.from_json(observation) for observation in found]
 
     def predict(self, model: str, frame: pd.DataFrame) -> Prediction:
         """Send the rows as one request; times go as ISO 8601, missing values as null.

@@ -4,23 +4,27 @@ Everything that decides a transition is in this file: a table `(phase, event) ->
 observation of the target into at most one event. Actions are data; what carries them out may repeat them, because
 they name the wanted state, not a change. The state holds its plan: another plan or challenger begins anew.
 
-An analysis passes, waits for more requests, aborts, or holds for a person (`waiting`): errors and latency prove harm,
-a shift of the predictions does not, since a better model predicts something else.
+What the figures of a step say, `domain.rollout_analysis` judges: it passes, goes on, aborts, or holds for a person
+(`waiting`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
 from taxiway.domain.evidence import Verdict
-from taxiway.domain.values import TargetStatus, TrafficPlan, VersionObservation
+from taxiway.domain.observation import VersionObservation
+from taxiway.domain.rollout_analysis import Analysis, AnalysisPolicy, Look, Step, analyse
+from taxiway.domain.values import TargetStatus, TrafficPlan
 from taxiway.errors import PermanentError
 
 MAX_BLIND_TICKS = 5
 """Consecutive ticks without a measurement, after which a rollout that moved traffic aborts."""
+FALSE_ABORTS = 0.05
+"""The share of rollouts of an equal challenger that chance may abort, at most."""
 
 
 class Phase(StrEnum):
@@ -90,24 +94,6 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
     Phase.PROMOTED: {},
     Phase.ABORTED: {},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step: a share of the traffic in percent (0 is a shadow), how long at least, and on how many requests."""
-
-    traffic: float
-    duration: timedelta = timedelta(0)
-    min_requests: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AnalysisPolicy:
-    """When a step is good enough: error rate (share), p99 latency and mean prediction relative to the champion's."""
-
-    max_error_rate: float
-    max_latency_ratio: float
-    max_prediction_shift: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,37 +220,29 @@ def desired_traffic(state: State) -> TrafficPlan | None:
     return TrafficPlan(stable=plan.champion, challenger=plan.challenger, challenger_percent=traffic)
 
 
-def analyse(
-    policy: AnalysisPolicy, step: Step, champion: VersionObservation | None, challenger: VersionObservation | None
-) -> tuple[Verdict | None, str]:
-    """Judge what both versions did in a step; None while there are too few requests.
+def judged(state: State, observation: Observation, now: datetime) -> Analysis | None:
+    """Return what the figures say of the step that the rollout is in; None when there is nothing to compare.
 
-    An error rate that the champion shares speaks against the callers or the environment: a person looks at it.
+    The probability that an equal challenger is aborted by chance is divided evenly between all steps that are watched,
+    and between errors and latency, so that it stays below `FALSE_ABORTS` over the whole rollout (Bonferroni).
     """
-    ours, theirs = _figures(challenger), _figures(champion)
-    # Errors that min_requests good answers could not make up for need no more waiting.
-    if ours.errors > policy.max_error_rate * max(ours.requests, step.min_requests):
-        shared = theirs.errors * ours.requests >= ours.errors * theirs.requests > 0
-        reason = f"{ours.errors} of {ours.requests} requests failed; the policy allows {policy.max_error_rate:.2%}"
-        if shared:
-            return Verdict.INCONCLUSIVE, f"{reason}, and the champion fails as often ({theirs.errors})"
-        return Verdict.FAILED, reason
-    fewest = min(ours.requests, theirs.requests)
-    if fewest < step.min_requests:
-        return None, f"waiting for requests: {fewest} of {step.min_requests}"
-    ratio = ours.latency_p99_ms / theirs.latency_p99_ms if theirs.latency_p99_ms > 0 else 0.0
-    if ratio > policy.max_latency_ratio:
-        return Verdict.FAILED, f"p99 latency is {ratio:.2f} x the champion's; allowed is {policy.max_latency_ratio:g}"
-    shift = _shift(ours, theirs)
-    if shift > policy.max_prediction_shift:
-        reason = f"the mean prediction moved by {shift:.2f} of the champion's"
-        return Verdict.INCONCLUSIVE, f"{reason}; allowed is {policy.max_prediction_shift:g}"
-    return Verdict.PASSED, f"{ours.requests} requests, {ours.errors} errors, latency x {ratio:.2f}, shift {shift:.2f}"
+    plan = state.plan
+    if observation.status is None or plan.champion is None or state.phase not in _COMPARED:
+        return None
+    watched = sum(step.traffic < 100 for step in plan.steps)
+    look = Look(
+        step=plan.steps[state.step],
+        champion=observation.champion or VersionObservation(plan.champion),
+        challenger=observation.challenger or VersionObservation(plan.challenger),
+        elapsed=now - state.since,
+        alpha=FALSE_ABORTS / max(1, 2 * watched),
+    )
+    return analyse(plan.analysis, look)
 
 
 _NEXT_STEP = frozenset({Event.SHADOW_DUE, Event.CANARY_DUE})
 _MOVED = frozenset({Phase.SHADOW, Phase.CANARY, Phase.WAITING, Phase.PROMOTING})
-_NOTHING = VersionObservation(0, 0, 0, 0.0, 0.0, None)
+_COMPARED = frozenset({Phase.SHADOW, Phase.CANARY, Phase.WAITING})
 
 _Outcome: TypeAlias = tuple[Event | None, str]
 
@@ -305,15 +283,16 @@ def _answered(state: State, answer: bool | None) -> _Outcome:
 
 
 def _analysed(state: State, observation: Observation, now: datetime) -> _Outcome:
-    step = state.plan.steps[state.step]
-    verdict, reason = analyse(state.plan.analysis, step, observation.champion, observation.challenger)
-    if verdict is Verdict.FAILED:
-        return Event.FAILED, reason
+    analysis = judged(state, observation, now)
+    if analysis is None:
+        return None, state.reason
+    if analysis.verdict is Verdict.FAILED:
+        return Event.FAILED, analysis.reason
     if state.phase is Phase.WAITING:
         return _answered(state, observation.answer)
-    if verdict is None or now - state.since < step.duration:
-        return None, reason
-    return _due(state, reason) if verdict is Verdict.PASSED else (Event.UNDECIDED, reason)
+    if analysis.verdict is None:
+        return None, analysis.reason
+    return _due(state, analysis.reason) if analysis.verdict is Verdict.PASSED else (Event.UNDECIDED, analysis.reason)
 
 
 def _actions(state: State, observation: Observation, *, entered: bool) -> tuple[Action, ...]:
@@ -332,14 +311,3 @@ def _actions(state: State, observation: Observation, *, entered: bool) -> tuple[
             wanted = desired_traffic(state)
             holds = observation.status is not None and observation.status.plan == wanted
             return () if wanted is None or holds else (SetTraffic(wanted),)
-
-
-def _figures(observed: VersionObservation | None) -> VersionObservation:
-    return _NOTHING if observed is None else observed
-
-
-def _shift(ours: VersionObservation, theirs: VersionObservation) -> float:
-    if ours.prediction_mean is None or theirs.prediction_mean is None:
-        return 0.0
-    moved = abs(ours.prediction_mean - theirs.prediction_mean)
-    return moved / abs(theirs.prediction_mean) if theirs.prediction_mean else moved

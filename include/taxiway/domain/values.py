@@ -108,18 +108,6 @@ class TargetStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionObservation:
-    """What one version did since a moment: counts are requests; latencies are milliseconds."""
-
-    version: int
-    requests: int
-    errors: int
-    latency_p50_ms: float
-    latency_p99_ms: float
-    prediction_mean: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Prediction:
     """Predictions that a target returned, one per row, and the version that made them."""
 

@@ -194,7 +194,7 @@ class _Gateway:
             raise web.HTTPBadRequest(text="since must be an ISO 8601 time") from error
         since = since if since.tzinfo else since.replace(tzinfo=UTC)
         found = self._serving.observe(request.match_info["model"], since)
-        return web.json_response([asdict(observation) for observation in found])
+        return web.json_response([observation.to_json() for observation in found])
 
     async def _flush(self, _: web.Request) -> web.Response:
         return web.json_response({"segments": await self._compact(all_of_them=True)})

@@ -38,11 +38,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller gets: HTTP status, JSON body, and the version that answered."""
+    """What the caller gets: HTTP status, JSON body, and the version that answered; its predictions, when it had any."""
 
     status: int
     body: bytes
     version: int
+    predictions: Sequence[Any] | None = None
 
 
 class Invocations:
@@ -60,8 +61,23 @@ class Invocations:
         Raises NotFoundError when the model is not served, TargetUnavailable when nobody can answer now.
         """
         served, plan = self._plan(call.model)
-        if plan.shadow is not None:
-            self._mirror(call, served.versions[plan.shadow])
+        if plan.shadow is None:
+            return await self._answer(call, served, plan)
+        champions: asyncio.Future[Sequence[Any] | None] = asyncio.get_running_loop().create_future()
+        self._mirror(call, served.versions[plan.shadow], champions)
+        try:
+            answer = await self._answer(call, served, plan)
+            champions.set_result(answer.predictions if answer.version == plan.stable else None)
+        finally:
+            champions.cancel()  # changes nothing once it has a result
+        return answer
+
+    async def finish(self, patience: float) -> None:
+        """Wait until the shadows have answered, for `patience` seconds at most."""
+        if self._mirrored:
+            await asyncio.wait(self._mirrored, timeout=patience)
+
+    async def _answer(self, call: Call, served: ServedModel, plan: TrafficPlan) -> Answer:
         version = choose(plan, call.model, call.request_id)
         if version != plan.stable:
             answer = await self._from_challenger(call, served.versions[version])
@@ -69,11 +85,6 @@ class Invocations:
                 return answer
             served, plan = self._plan(call.model)  # it may have changed meanwhile
         return await self._ask(call, served.versions[plan.stable], CHAMPION)
-
-    async def finish(self, patience: float) -> None:
-        """Wait until the shadows have answered, for `patience` seconds at most."""
-        if self._mirrored:
-            await asyncio.wait(self._mirrored, timeout=patience)
 
     def _plan(self, model: str) -> tuple[ServedModel, TrafficPlan]:
         served = self._serving.models.get(model)
@@ -95,18 +106,34 @@ class Invocations:
             return None
         return answer if answer.status == _OK else None
 
-    def _mirror(self, call: Call, shadow: Deployed) -> None:
-        """Send a copy to the shadow without waiting for it; dropped when the shadow cannot keep up."""
-        if shadow.scorer.state == "ready" and not shadow.scorer.is_busy:
-            task = asyncio.create_task(self._ask_shadow(call, shadow))
+    def _mirror(self, call: Call, shadow: Deployed, champions: asyncio.Future[Sequence[Any] | None]) -> None:
+        """Send a copy to the shadow without waiting for it.
+
+        A shadow that is not ready fails the request; one that cannot keep up is not sent it, and that is counted too.
+        """
+        if shadow.scorer.state != "ready":
+            self._count(call, shadow, SHADOW, time.perf_counter(), None)
+        elif shadow.scorer.is_busy:
+            self._serving.observations.drop(call.model, shadow.release.version, SHADOW, at=self._clock.now())
+        else:
+            task = asyncio.create_task(self._ask_shadow(call, shadow, champions))
             self._mirrored.add(task)
             task.add_done_callback(self._mirrored.discard)
 
-    async def _ask_shadow(self, call: Call, shadow: Deployed) -> None:
+    async def _ask_shadow(self, call: Call, shadow: Deployed, champions: asyncio.Future[Sequence[Any] | None]) -> None:
+        """Ask the shadow, and compare its answer with the champion's to the same request."""
+        version = shadow.release.version
         try:
-            await self._ask(call, shadow, SHADOW)
+            answer = await self._ask(call, shadow, SHADOW)
         except TaxiwayError as error:
-            _log.warning("%s version %s as shadow: %s", call.model, shadow.release.version, error)
+            _log.warning("%s version %s as shadow: %s", call.model, version, error)
+            return
+        await asyncio.wait([champions])
+        theirs = None if champions.cancelled() else champions.result()
+        if answer.predictions is not None and theirs is not None:
+            self._serving.observations.pair(
+                call.model, version, at=self._clock.now(), champion=theirs, predictions=answer.predictions
+            )
 
     async def _ask(self, call: Call, deployed: Deployed, role: str) -> Answer:
         """Ask one version, count what it did, log its predictions."""
@@ -122,7 +149,7 @@ class Invocations:
         if predictions is None:
             return Answer(reply.status if reply.status in _ERRORS else _BAD_GATEWAY, _error_body(reply), version)
         self._write(call, deployed, role, predictions, latency)
-        return Answer(_OK, reply.body, version)
+        return Answer(_OK, reply.body, version, predictions)
 
     def _count(
         self, call: Call, deployed: Deployed, role: str, began: float, predictions: Sequence[Any] | None

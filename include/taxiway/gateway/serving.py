@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from taxiway.domain.values import Release, TargetStatus, TrafficPlan, VersionObservation, VersionStatus
+from taxiway.domain.observation import VersionObservation
+from taxiway.domain.values import Release, TargetStatus, TrafficPlan, VersionStatus
 from taxiway.errors import DeliveryStopped, TaxiwayError
 from taxiway.gateway.config import Config
 from taxiway.gateway.observations import Observations

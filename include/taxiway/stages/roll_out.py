@@ -11,23 +11,22 @@ from dataclasses import dataclass
 from taxiway.domain.rollout import (
     TRANSITIONS,
     Action,
-    AnalysisPolicy,
     Deploy,
     Observation,
     Phase,
     Plan,
     SetTraffic,
-    Step,
     advance,
     begin,
 )
 from taxiway.domain.rollout import State as Rollout
+from taxiway.domain.rollout_analysis import AnalysisPolicy, Step
 from taxiway.domain.values import CHAMPION, Candidate
 from taxiway.errors import DeliveryStopped, TargetUnavailable, TransientError
 from taxiway.ports import Clock, Registry, ServingTarget
 from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import APPROVAL, STATE, State, refuse_closed, release_of, state_of, where
-from taxiway.stages.rollout_store import store_state, stored_state
+from taxiway.stages.rollout_store import measured, store_state, stored_state
 
 _SHADOW_TRAFFIC = 0.0
 _LOOKS_TO_FINISH = 3  # switch, see that it holds, and one for what comes between
@@ -64,7 +63,7 @@ class RollOut:
             return stored
         if stored is None:
             begun = begin(plan_of(self.spec, others, self.version), None, self.clock.now())
-            store_state(self.registry, candidate.run_id, begun, None, self.clock.now())
+            store_state(self.registry, candidate.run_id, begun, {}, self.clock.now())
         self.registry.set_tags(self.spec.model, self.version, {STATE: State.ROLLING_OUT.value})
         self.production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
         return self.look()
@@ -85,7 +84,7 @@ class RollOut:
         observation = self._observe(before, answer)
         after, actions = advance(before, observation, now)
         if after != before:
-            store_state(self.registry, candidate.run_id, after, observation, now)
+            store_state(self.registry, candidate.run_id, after, measured(before, observation, now), now)
         for action in actions:
             self._carry_out(action, candidate)
         return after
@@ -134,7 +133,9 @@ def plan_of(spec: ModelSpec, champion: int | None, challenger: int) -> Plan:
     shadow = spec.rollout.shadow
     first = (Step(_SHADOW_TRAFFIC, shadow.duration, shadow.min_requests),) if shadow else ()
     steps = tuple(Step(step.traffic, step.duration, policy.min_requests) for step in spec.rollout.steps)
-    analysis = AnalysisPolicy(policy.max_error_rate, policy.max_latency_ratio, policy.max_prediction_shift)
+    analysis = AnalysisPolicy(
+        policy.max_error_rate, policy.max_latency_ratio, policy.max_prediction_shift, policy.min_agreement
+    )
     return Plan(champion, challenger, (*first, *steps), analysis)
 
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
-from taxiway.domain.rollout import AnalysisPolicy, Observation, Phase, Plan, State, Step
+from taxiway.domain.rollout import Observation, Phase, Plan, State, judged
+from taxiway.domain.rollout_analysis import AnalysisPolicy, Step
 from taxiway.errors import NotFoundError
 from taxiway.ports import Registry
 from taxiway.stages.evidence_store import evidence_of, record
@@ -25,10 +26,18 @@ def stored_state(registry: Registry, run_id: str) -> State | None:
         return None
 
 
-def store_state(registry: Registry, run_id: str, state: State, observation: Observation | None, now: datetime) -> None:
+def measured(before: State, observation: Observation, now: datetime) -> dict[str, Any]:
+    """Return the figures that a person reads: of both versions since the step began, and what was compared."""
+    seen = {"champion": observation.champion, "challenger": observation.challenger}
+    found = {name: figures.figures() for name, figures in seen.items() if figures is not None}
+    analysis = judged(before, observation, now)
+    return {**found, "compared": dict(analysis.figures)} if analysis else found
+
+
+def store_state(registry: Registry, run_id: str, state: State, measured: Mapping[str, Any], now: datetime) -> None:
     """Store the state; a new phase or step is added to the history, with the figures that led to it."""
     history = _history(registry, run_id)
-    entry = _entry(state, observation)
+    entry = _entry(state, measured)
     if not history or any(history[-1][key] != entry[key] for key in ("phase", "step", "challenger_version")):
         history.append(entry)
     figures: dict[str, Json] = {"state": _written(state), "history": history}
@@ -44,8 +53,7 @@ def _history(registry: Registry, run_id: str) -> list[Any]:
         return []
 
 
-def _entry(state: State, observation: Observation | None) -> dict[str, Any]:
-    measured = {} if observation is None else {"champion": observation.champion, "challenger": observation.challenger}
+def _entry(state: State, measured: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "phase": state.phase.value,
         "step": state.step,
@@ -53,7 +61,7 @@ def _entry(state: State, observation: Observation | None) -> dict[str, Any]:
         "at": state.since.isoformat(),
         "reason": state.reason,
         "challenger_version": state.plan.challenger,
-        "measured": {name: asdict(figures) for name, figures in measured.items() if figures is not None},
+        "measured": dict(measured),
     }
 
 

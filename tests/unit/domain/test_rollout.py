@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taxiway.domain.evidence import Verdict
 from taxiway.domain.rollout import (
     MAX_BLIND_TICKS,
     TRANSITIONS,
     Action,
-    AnalysisPolicy,
     AskPerson,
     Deploy,
     Event,
@@ -26,15 +24,15 @@ from taxiway.domain.rollout import (
     Plan,
     SetTraffic,
     State,
-    Step,
     advance,
-    analyse,
     begin,
     desired_traffic,
     transition,
 )
-from taxiway.domain.values import TargetStatus, TrafficPlan, VersionObservation, VersionStatus
+from taxiway.domain.rollout_analysis import AnalysisPolicy, Step
+from taxiway.domain.values import TargetStatus, TrafficPlan, VersionStatus
 from taxiway.errors import PermanentError
+from tests.unit.domain.observed import seen
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 MINUTES = timedelta(minutes=1)
@@ -53,11 +51,6 @@ def status(plan: TrafficPlan | None, challenger: str | None = "ready") -> Target
     """Return what a target observes: its plan, and the challenger's state (None: not deployed)."""
     versions = () if challenger is None else (VersionStatus(3, "sha256:c", challenger, "killed"),)
     return TargetStatus("flight_delays", plan, (VersionStatus(2, "sha256:b", "ready"), *versions))
-
-
-def seen(version: int, requests: int = 1000, **changed: float | None) -> VersionObservation:
-    """Return an unremarkable observation, unless changed."""
-    return replace(VersionObservation(version, requests, 0, 5.0, 20.0, 0.2), **changed)  # type: ignore[arg-type]
 
 
 def in_step(step: int, phase: Phase = Phase.CANARY, plan: Plan = FULL) -> State:
@@ -166,15 +159,15 @@ def test_the_wanted_traffic_is_asked_for_until_it_is_observed() -> None:
 @pytest.mark.parametrize(
     ("step", "phase", "observation"),
     [
-        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3, errors=11))),
-        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3, latency_p99_ms=30.1))),
+        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3, errors=40))),
+        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3, slower=3.0))),
         (1, Phase.CANARY, Observation(status(FIVE, "failed"), seen(2), seen(3))),
         (0, Phase.SHADOW, Observation(status(SHADOWED, "failed"))),
         (-1, Phase.DEPLOYING, Observation(status(ALONE, "failed"))),
         (2, Phase.PROMOTING, Observation(status(NEW, "failed"))),
         (1, Phase.WAITING, Observation(status(FIVE, "failed"))),
         (1, Phase.WAITING, Observation(status(FIVE), answer=False)),
-        (1, Phase.WAITING, Observation(status(FIVE), seen(2), seen(3, errors=11))),
+        (1, Phase.WAITING, Observation(status(FIVE), seen(2), seen(3, errors=40))),
         (1, Phase.CANARY, Observation(status(FIVE, None), seen(2), seen(3))),
     ],
 )
@@ -209,7 +202,7 @@ def test_an_abort_without_champion_only_rejects() -> None:
 
 def test_an_undecided_analysis_waits_for_a_person() -> None:
     """A shift of the predictions keeps the traffic as it is and asks once; yes goes on, silence waits."""
-    shifted = Observation(status(FIVE), seen(2), seen(3, prediction_mean=0.3))
+    shifted = Observation(status(FIVE), seen(2), seen(3, moved=0.3))
     state, actions = run(in_step(1), shifted)
     assert (state.phase, actions) == (Phase.WAITING, (AskPerson(state.reason),))
 
@@ -250,47 +243,6 @@ def test_a_changed_plan_or_challenger_begins_anew() -> None:
     assert begin(FULL, stored, NOON) is stored
     for plan in (replace(FULL, challenger=4), replace(FULL, champion=1), SWITCH):
         assert begin(plan, stored, NOON).phase is Phase.DEPLOYING
-
-
-STEP = Step(5, min_requests=200)
-
-
-@pytest.mark.parametrize(
-    ("champion", "challenger", "verdict"),
-    [
-        (seen(2), seen(3), Verdict.PASSED),
-        (seen(2), seen(3, errors=10), Verdict.PASSED),
-        (seen(2), seen(3, errors=11), Verdict.FAILED),
-        (seen(2, errors=11), seen(3, errors=11), Verdict.INCONCLUSIVE),  # the callers' fault, perhaps
-        (seen(2, errors=10), seen(3, errors=11), Verdict.FAILED),
-        (seen(2, 0), seen(3, errors=11), Verdict.FAILED),
-        (seen(2), seen(3, latency_p99_ms=30.0), Verdict.PASSED),
-        (seen(2), seen(3, latency_p99_ms=30.1), Verdict.FAILED),
-        (seen(2, latency_p99_ms=0.0), seen(3), Verdict.PASSED),
-        (seen(2), seen(3, prediction_mean=0.17), Verdict.PASSED),
-        (seen(2), seen(3, prediction_mean=0.15), Verdict.INCONCLUSIVE),
-        (seen(2, prediction_mean=0.0), seen(3, prediction_mean=0.1), Verdict.PASSED),
-        (seen(2, prediction_mean=-100.0), seen(3, prediction_mean=-70.0), Verdict.INCONCLUSIVE),
-        (seen(2, prediction_mean=None), seen(3), Verdict.PASSED),
-        (seen(2), seen(3, prediction_mean=None), Verdict.PASSED),
-        (seen(2), seen(3, 199), None),
-        (seen(2, 199), seen(3), None),
-        (None, seen(3), None),
-        (seen(2), None, None),
-        (seen(2), seen(3, 50, errors=2), None),
-        (seen(2), seen(3, 50, errors=3), Verdict.FAILED),  # 200 requests may have 2 errors: no need to wait
-    ],
-)
-def test_analysis(
-    champion: VersionObservation | None, challenger: VersionObservation | None, verdict: Verdict | None
-) -> None:
-    """Errors and latency fail, a shift of the predictions is for a person, too few requests wait."""
-    assert analyse(POLICY, STEP, champion, challenger)[0] is verdict
-
-
-def test_analysis_without_minimum_passes_without_requests() -> None:
-    """A step that asks for no requests passes with none."""
-    assert analyse(POLICY, Step(5), None, None)[0] is Verdict.PASSED
 
 
 observations = st.builds(
