@@ -77,12 +77,28 @@ class Wire:
             raise self._error()
 
 
+class Meanwhile(Wire):
+    """Lets something else happen once, just before a call."""
+
+    def __init__(self, call: int, happens: Callable[[], object]) -> None:
+        super().__init__(first_bad=call, error=Dead)
+        self._happens = happens
+
+    def touch(self) -> None:
+        """Count a call."""
+        self.calls += 1
+        if self.calls == self._first_bad:
+            self._happens()
+
+
 class _Watched:
     def __init__(self, port: Any, wire: Wire) -> None:
         self._port, self._wire = port, wire
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._port, name)
+        if not callable(found):
+            return found
 
         def call(*arguments: Any, **named: Any) -> Any:
             self._wire.touch()

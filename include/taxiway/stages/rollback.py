@@ -21,9 +21,6 @@ from taxiway.stages.orders import KeptOrder, Orders
 from taxiway.stages.rollback_record import ROLLBACK, Recorder
 from taxiway.stages.rollback_target import is_good, known_target, refuse_unapproved, served_target
 
-_PATIENCE = 20.0
-"""Seconds to wait for whoever moves traffic right now; after that the switch comes first, and the record later."""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -68,7 +65,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Rollbacks:
-    """The rollbacks of one model; the ports are those of this installation."""
+    """The rollbacks of one model; the ports are those of this installation.
+
+    `patience` is how many seconds to wait for whoever moves traffic right now; after that the switch comes first, and
+    the record later.
+    """
 
     spec: ModelSpec
     registry: Registry
@@ -76,6 +77,7 @@ class Rollbacks:
     orders: Orders
     clock: Clock
     notifier: Notifier
+    patience: float = 20.0
 
     def roll_back(self, order: Order) -> Outcome:
         """Switch production and record it. An order that waits is made good by the next one that asks for no other.
@@ -84,7 +86,7 @@ class Rollbacks:
         not approved, TargetUnavailable when production does not answer.
         """
         started = self.clock.now()
-        with self.orders.alone(self.spec.model, _PATIENCE) as alone:
+        with self.orders.alone(self.spec.model, self.patience) as alone:
             kept = self._repeated(order)
             if kept is None and (done := self._done_before(order)) is not None:
                 return done
@@ -107,7 +109,7 @@ class Rollbacks:
         """
         if not self.orders.waiting(self.spec.model):
             return []
-        with self.orders.alone(self.spec.model, _PATIENCE) as alone:
+        with self.orders.alone(self.spec.model, self.patience) as alone:
             if not alone:
                 raise TransientError("another process moves traffic of this model", where=self.spec.model)
             waiting = self.orders.waiting(self.spec.model)
