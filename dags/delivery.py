@@ -57,6 +57,7 @@ def approve(model: str, decision: Json) -> None:
 @stage()
 def deploy_production(model: str) -> None:
     """Load the version next to the champion, and begin its rollout."""
+    _settle(model)
     _delivery(model).refuse_superseded()
     _rollout(model).start()
 
@@ -64,6 +65,7 @@ def deploy_production(model: str) -> None:
 @stage()
 def promote(model: str) -> Json:
     """See that production serves the version alone, then move the aliases."""
+    _settle(model)
     _rollout(model).finish()
     return _delivery(model).promote(_target(model, "production"))
 
@@ -90,6 +92,7 @@ def stop_delivery(model: str) -> None:
     """Put production back on the champion and mark the version, whatever step failed."""
     context = get_current_context()
     spec = services().spec(model)
+    _settle(model)
     _delivery(model).stop(
         f"the delivery {context['dag_run'].run_id} failed; see its tasks in Airflow",
         production=_target(model, "production"),
@@ -105,14 +108,19 @@ def _delivery(model: str) -> Any:
     from taxiway.stages.deliver import Delivery
 
     s = services()
-    return Delivery(s.spec(model), _version(), s.registry, s.clock)
+    return Delivery(s.spec(model), _version(), s.registry, s.clock, s.orders)
 
 
 def _rollout(model: str) -> Any:
     from taxiway.stages.roll_out import RollOut
 
     s = services()
-    return RollOut(s.spec(model), _version(), s.registry, _target(model, "production"), s.clock)
+    return RollOut(s.spec(model), _version(), s.registry, _target(model, "production"), s.clock, s.orders)
+
+
+def _settle(model: str) -> None:
+    """Record the rollbacks that wait for MLflow: they were ordered before whatever moves traffic now."""
+    services().rollbacks(services().spec(model)).settle()
 
 
 def _target(model: str, environment: str) -> Any:

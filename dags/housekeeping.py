@@ -1,4 +1,4 @@
-"""housekeeping: removes what nobody used for long: checkouts, model environments, old versions in staging."""
+"""housekeeping: removes what nobody used for long (checkouts, environments, old versions), records late rollbacks."""
 
 from __future__ import annotations
 
@@ -32,6 +32,22 @@ def remove_unused_checkouts() -> list[str]:
 
 
 @stage()
+def record_rollbacks() -> dict[str, list[int]]:
+    """Record in MLflow the rollbacks that were ordered while it did not answer."""
+    s = services()
+    return {
+        model: [order.to for order in s.rollbacks(spec).settle()] for model, spec in sorted(s.specs().specs.items())
+    }
+
+
+@stage()
+def keep_previous_warm() -> dict[str, int | None]:
+    """Load each model's previous champion, where it is not ready: a rollback is one switch then."""
+    s = services()
+    return {model: s.rollbacks(spec).keep_warm() for model, spec in sorted(s.specs().specs.items())}
+
+
+@stage()
 def empty_staging() -> dict[str, list[int]]:
     """Stop versions in staging that nobody tests any more."""
     from taxiway.stages.housekeeping import empty_staging as empty
@@ -55,4 +71,5 @@ with DAG(
 ):
     remove_unused_environments()
     remove_unused_checkouts()
+    record_rollbacks() >> keep_previous_warm()
     empty_staging()

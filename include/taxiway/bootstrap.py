@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         Verifier,
     )
     from taxiway.spec import ModelSpec
+    from taxiway.stages.orders import Orders
+    from taxiway.stages.rollback import Rollbacks
 
 PROJECT = Path(__file__).resolve().parents[2]
 _SCORER_MEMORY_MB = 4096
@@ -179,6 +181,19 @@ class Services:
             )
         data_token = self.settings.variables.get(f"TAXIWAY_{environment.upper()}_DATA_TOKEN", "")
         return GatewayTarget(environments[environment].url, environments[environment].token, data_token)
+
+    @cached_property
+    def orders(self) -> Orders:
+        from taxiway.stages.orders import Orders
+
+        return Orders(self.settings.home / "rollbacks")
+
+    def rollbacks(self, spec: ModelSpec) -> Rollbacks:
+        """Return what takes the model's production back, and records what was ordered before."""
+        from taxiway.stages.rollback import Rollbacks
+
+        production = self.target(spec.environments.production)
+        return Rollbacks(spec, self.registry, production, self.orders, self.clock, self.notifier(spec))
 
     def predictions(self, environment: str) -> PredictionLog:
         """Return the prediction log of an embedded environment."""

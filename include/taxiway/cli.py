@@ -1,4 +1,4 @@
-"""The command line: `taxiway up | down | reload | status | doctor | validate | replay | demo`."""
+"""The command line: `taxiway up | down | reload | status | doctor | validate | rollback | replay | demo`."""
 
 from __future__ import annotations
 
@@ -197,6 +197,28 @@ def replay(  # noqa: PLR0913 (each is an option of the command)
     else:
         print_summary(summary, console)
     raise typer.Exit(1 if summary.failed else 0)
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(help="the model, as its spec is called", show_default=False)],
+    reason: Annotated[str, typer.Option(help="why; kept as evidence", show_default=False)],
+    to: Annotated[int | None, typer.Option(min=1, help="default: the previous champion", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="default: this system's user", show_default=False)] = None,
+    home: Home = _HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document")] = False,
+) -> None:
+    """Put production back on an earlier version, at once, even while Airflow and MLflow are down."""
+    from taxiway.stages.rollback import Order
+    from taxiway.supervisor.installation import Installation
+    from taxiway.supervisor.rollback_command import print_outcome, roll_back, this_user
+
+    with _reported():
+        done = roll_back(Installation.load(home), os.environ, model, Order(by or this_user(), reason, to))
+    if as_json:
+        typer.echo(json.dumps(done.to_json(), indent=2))
+    else:
+        print_outcome(model, done, console)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.evidence_store import record
 from taxiway.stages.golden import GOLDEN
 from taxiway.stages.model_files import SIGNATURE, STORED_LOCK
+from taxiway.stages.orders import Orders
 from taxiway.stages.roll_out import RollOut
+from taxiway.stages.rollback import Rollbacks
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry
 from tests.fakes_serving import FakeServingTarget
 
@@ -51,6 +54,7 @@ class Field:
 
     def __post_init__(self) -> None:
         """Make signer, verifier and the two environments."""
+        self.orders = Orders(self.keys[0].parent / "rollbacks" / uuid.uuid4().hex)
         self.signer, self.verifier = KeySigner(self.keys[0]), KeyVerifier(self.keys[1])
         self.staging = FakeServingTarget(self.clock, environment="staging", verifier=self.verifier)
         self.production = FakeServingTarget(self.clock, environment="production", verifier=self.verifier)
@@ -83,19 +87,29 @@ class Field:
 
     def delivery(self, version: int) -> Delivery:
         """Return the delivery of a version."""
-        return Delivery(self.spec, version, self.registry, self.clock)
+        return Delivery(self.spec, version, self.registry, self.clock, self.orders)
 
     def rollout(self, version: int) -> RollOut:
         """Return the rollout of a version."""
-        return RollOut(self.spec, version, self.registry, self.production, self.clock)
+        return RollOut(self.spec, version, self.registry, self.production, self.clock, self.orders)
+
+    @property
+    def rollbacks(self) -> Rollbacks:
+        """Return the model's rollbacks."""
+        return Rollbacks(self.spec, self.registry, self.production, self.orders, self.clock, self.notifier)
+
+    def approve(self, version: int) -> Delivery:
+        """Take a version through staging to its approval, and return its delivery."""
+        delivery = self.delivery(version)
+        delivery.admit(self.verifier)
+        delivery.deploy_staging(self.staging, self.signer)
+        delivery.approve(Approved("dana", self.clock.now()), self.signer)
+        return delivery
 
     def deliver(self, name: str) -> Candidate:
         """Take a new version all the way into production."""
         candidate = self.candidate(name)
-        delivery = self.delivery(candidate.version)
-        delivery.admit(self.verifier)
-        delivery.deploy_staging(self.staging, self.signer)
-        delivery.approve(Approved("dana", self.clock.now()), self.signer)
+        delivery = self.approve(candidate.version)
         rollout = self.rollout(candidate.version)
         rollout.start()
         rollout.finish()

@@ -16,10 +16,11 @@ from taxiway.spec_files import Problem, SpecSet
 from taxiway.stages.candidates import APPROVAL, DIGEST, STATE, release_of
 from taxiway.stages.deliver import Approved
 from taxiway.supervisor.airflow_checks import KINDS, SHARED
-from taxiway.supervisor.doctor import compare
+from taxiway.supervisor.doctor import Sources, compare
 from taxiway.supervisor.findings import Finding
 from tests.fakes import FakeRegistry
 from tests.unit.model_versions import MODEL, Field
+from tests.unit.rolled_back import without_mlflow
 
 DELIVERY = f"{MODEL}.delivery"
 
@@ -91,7 +92,8 @@ class Installation(Field):
 
     def findings(self, specs: SpecSet | None = None) -> list[Finding]:
         """Compare everything."""
-        return compare(specs or SpecSet({MODEL: self.spec}, ()), self.registry, self.target, self.airflow)
+        sources = Sources(self.registry, self.target, self.airflow, self.orders, self.verifier)
+        return compare(specs or SpecSet({MODEL: self.spec}, ()), sources)
 
 
 @pytest.fixture
@@ -120,7 +122,8 @@ def test_a_new_model_is_silence(keys: tuple[Path, Path]) -> None:
     """Without any version there is nothing to disagree about."""
     field = Field(keys)
 
-    assert compare(SpecSet({MODEL: field.spec}, ()), field.registry, lambda _: field.staging, FakeAirflow()) == []
+    sources = Sources(field.registry, lambda _: field.staging, FakeAirflow(), field.orders, field.verifier)
+    assert compare(SpecSet({MODEL: field.spec}, ()), sources) == []
 
 
 Break = Callable[[Installation], object]
@@ -154,6 +157,41 @@ DISAGREEMENTS: dict[str, tuple[Break, str, str]] = {
         lambda it: (it.tag(3, STATE, "rolling_out"), it.airflow.deliveries.clear()),
         "wrong",
         "version 3 is rolling out, but no delivery of it runs",
+    ),
+    "a lost rollout older than the champion": (
+        lambda it: it.tag(1, STATE, "rolling_out"),
+        "wrong",
+        "version 1 is rolling out, but no delivery of it runs: newer versions wait",
+    ),
+    "two rollouts": (
+        lambda it: (it.tag(1, STATE, "rolling_out"), it.tag(3, STATE, "rolling_out")),
+        "wrong",
+        "versions 1 and 3 are rolling out at once",
+    ),
+    "a previous version that is not warm": (
+        lambda it: it.production.undeploy(MODEL, 1),
+        "weaker",
+        "version 1 is what a rollback would serve, but production has not loaded it",
+    ),
+    "an approval of something else": (
+        lambda it: it.tag(2, APPROVAL, it.registry.candidate(MODEL, 1).tags[APPROVAL]),
+        "wrong",
+        "the approval of version 2 for production does not hold: the approval is for version 1",
+    ),
+    "an approval that nobody signed": (
+        lambda it: it.tag(2, APPROVAL, "{}"),
+        "wrong",
+        "the approval of version 2 for production does not hold",
+    ),
+    "a rollback that MLflow does not know": (
+        without_mlflow,
+        "wrong",
+        "the rollback to version 1 by dana (wrong answers) is not recorded in MLflow yet",
+    ),
+    "a superseded version that waits for an answer": (
+        lambda it: it.tag(3, STATE, "superseded"),
+        "weaker",
+        "the delivery candidate-3 runs, but version 3 is superseded",
     ),
     "staging serves another version": (
         lambda it: it.registry.set_alias(MODEL, STAGING, 1),

@@ -13,7 +13,8 @@ from taxiway.domain.values import CHAMPION, PREVIOUS, Release, TrafficPlan
 from taxiway.errors import IntegrityError
 from taxiway.stages.candidates import APPROVAL, DIGEST, LOCK
 from taxiway.stages.model_files import ModelFiles
-from taxiway.stages.rollback import Order, rollback
+from taxiway.stages.orders import Orders
+from taxiway.stages.rollback import Order, Rollbacks
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry, FakeRun
 from tests.gateway_process import TOKEN, GatewayProcess, Publisher, Start, gateways, tiny_models, wait_until
 from tests.unit.model_versions import example_spec
@@ -92,13 +93,8 @@ def test_a_rollback_to_changed_files_moves_no_traffic(
     spec = example_spec().model_copy(update={"model": model})
 
     with pytest.raises(IntegrityError, match="digest"):
-        rollback(
-            spec,
-            Order("dana", "wrong answers"),
-            registry=registry,
-            production=target,
-            clock=FakeClock(),
-            notifier=FakeNotifier(),
+        Rollbacks(spec, registry, target, Orders(tmp_path / "rollbacks"), FakeClock(), FakeNotifier()).roll_back(
+            Order("dana", "wrong answers")
         )
 
     champion = registry.by_alias(model, CHAMPION)

@@ -16,7 +16,7 @@ from taxiway.stages.candidates import STATE, State, state_of
 from taxiway.stages.deliver import Approved
 from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.roll_out import RollOut, is_behind, step_names
-from taxiway.stages.rollback import Order, rollback
+from taxiway.stages.rollback import Order
 from tests.unit.domain.observed import seen
 from tests.unit.model_versions import MODEL, Field, example_spec
 
@@ -175,15 +175,7 @@ def test_a_first_version_needs_no_steps(keys: tuple[Path, Path]) -> None:
 def test_a_rollback_ends_the_rollout_for_good(field: Field) -> None:
     """After a rollback the version on its way is closed: its next look moves nothing."""
     rollout = in_canary(field)
-    order = Order("dana", "an incident", to=1)
-    rollback(
-        field.spec,
-        order,
-        registry=field.registry,
-        production=field.production,
-        clock=field.clock,
-        notifier=field.notifier,
-    )
+    field.rollbacks.roll_back(Order("dana", "an incident", to=1))
 
     with pytest.raises(DeliveryStopped, match="stopped by a rollback: an incident"):
         rollout.look()

@@ -72,5 +72,7 @@ def rollback_params() -> dict[str, Param]:
             title="To version",
             description="The version that production goes back to. Empty: the previous champion.",
         ),
-        "reason": Param("", type="string", title="Reason", description="Why; kept with the version as evidence."),
+        "reason": Param(
+            type="string", minLength=1, title="Reason", description="Why; kept with the version as evidence."
+        ),
     }

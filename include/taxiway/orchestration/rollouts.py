@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from taxiway.bootstrap import services
@@ -10,6 +12,7 @@ from taxiway.orchestration.approval import Decision
 from taxiway.orchestration.looking import LookSensor, Seen, decided, stopped
 from taxiway.spec import ModelSpec
 
+logger = logging.getLogger(__name__)
 _BODY = """\
 {% set seen = ti.xcom_pull(task_ids=params.step) %}The step `{{ params.step }}` is undecided: **{{ seen['reason'] }}**.
 
@@ -19,8 +22,25 @@ champion.
 
 
 def turn(model: str, version: int) -> Seen | None:
-    """Return once no other version's rollout moves traffic."""
-    return decided({}) if _rollout(model, version).blocked_by() is None else None
+    """Claim production's traffic; return once no other version moves it. A newer version supersedes one that waits."""
+    from taxiway.stages.deliver import Delivery
+
+    s = services()
+    Delivery(s.spec(model), version, s.registry, s.clock, s.orders).refuse_superseded()
+    other = _rollout(model, version).claim()
+    if other is not None:
+        _say_what_blocks(model, version, other)
+    return decided({}) if other is None else None
+
+
+@cache
+def _say_what_blocks(model: str, version: int, other: int) -> None:
+    """Tell the log once."""
+    logger.warning(
+        "%s version %d waits: version %d moves traffic. If its delivery candidate-%d is no longer running, clear its "
+        "failed tasks in Airflow, or end its rollout with `taxiway rollback %s --to <the champion> --reason ...`.",
+        *(model, version, other, other, model),
+    )
 
 
 def step(model: str, version: int, number: int) -> Seen | None:
@@ -75,4 +95,5 @@ def _rollout(model: str, version: int) -> Any:
 
     s = services()
     spec = s.spec(model)
-    return RollOut(spec, version, s.registry, s.target(spec.environments.production), s.clock)
+    s.rollbacks(spec).settle()
+    return RollOut(spec, version, s.registry, s.target(spec.environments.production), s.clock, s.orders)

@@ -14,7 +14,7 @@ def look(model: str, version: int, deadline: str) -> Seen | None:
     from taxiway.stages.deliver import Delivery
 
     s = services()
-    delivery = Delivery(s.spec(model), version, s.registry, s.clock)
+    delivery = Delivery(s.spec(model), version, s.registry, s.clock, s.orders)
     evidence = delivery.conclude_uat(deadline_passed=s.clock.now() >= datetime.fromisoformat(deadline))
     return None if evidence is None else decided(evidence.to_json())
 

@@ -44,6 +44,8 @@ class State(StrEnum):
 
 
 CLOSED = frozenset({State.REJECTED, State.SUPERSEDED, State.ROLLED_BACK})
+WAITING = frozenset({State.CANDIDATE, State.STAGING, State.TESTED, State.APPROVED})
+"""On the way, and not yet in production: a newer version takes the place of these."""
 
 
 def state_of(candidate: Candidate) -> State:
@@ -93,7 +95,8 @@ def refuse_closed(candidate: Candidate) -> None:
         raise DeliveryStopped(
             f"the version is {state.value}: {reason}",
             where=where(candidate),
-            next_step="push a new commit, or roll back to this version by name if a person decides so.",
+            next_step="push a new commit; a version that was approved before comes back when a person decides so: "
+            f"`taxiway rollback {candidate.model} --to {candidate.version} --reason ...`.",
         )
 
 

@@ -11,6 +11,7 @@ from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Candi
 from taxiway.errors import DeliveryStopped
 from taxiway.ports import Clock, Notifier, Registry, ServingTarget, Signer, Verifier
 from taxiway.spec import ModelSpec
+from taxiway.stages.aliases import Change, alias_history, point, withdraw
 from taxiway.stages.candidates import (
     APPROVAL,
     CLOSED,
@@ -19,6 +20,7 @@ from taxiway.stages.candidates import (
     REASON,
     REQUESTED_BY,
     STATE,
+    WAITING,
     State,
     evaluation_page,
     refuse_closed,
@@ -28,6 +30,8 @@ from taxiway.stages.candidates import (
 )
 from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.golden import check_golden
+from taxiway.stages.orders import Orders
+from taxiway.stages.rollback_record import point_previous
 from taxiway.stages.uat import sign_offs, uat_decision
 
 
@@ -48,6 +52,7 @@ class Delivery:
     version: int
     registry: Registry
     clock: Clock
+    orders: Orders
 
     def admit(self, verifier: Verifier) -> dict[str, Json]:
         """Verify the candidate and make it the challenger: an older one that still waits is superseded by that.
@@ -58,11 +63,10 @@ class Delivery:
         candidate = self.candidate()
         refuse_closed(candidate)
         verify(self.spec, candidate, registry=self.registry, verifier=verifier)
-        for alias in (CHALLENGER, CHAMPION):
-            other = self.registry.by_alias(self.spec.model, alias)
-            if other and other.version > self.version:
-                self._close(State.SUPERSEDED, f"version {other.version} is already {alias}")
-        self.registry.set_alias(self.spec.model, CHALLENGER, self.version)
+        with self.orders.turn(self.spec.model):
+            self.refuse_superseded()
+            self._supersede_older()
+            point(self.registry, self.spec.model, CHALLENGER, self.version, self._change("it was admitted"))
         gate = evidence_of(self.registry, candidate.run_id, "gate")
         return {
             "version": self.version,
@@ -80,9 +84,11 @@ class Delivery:
         candidate = self.candidate()
         approval = self._statement(candidate, self.spec.environments.staging, Approved("gate", self.clock.now()))
         staging.deploy(release_of(self.spec, candidate, signer.sign_statement(approval)))
-        staging.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
-        self.registry.set_alias(self.spec.model, STAGING, self.version)
-        self._set_state(State.STAGING)
+        with self.orders.turn(self.spec.model):
+            self.refuse_superseded()
+            staging.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
+            point(self.registry, self.spec.model, STAGING, self.version, self._change("it passed its gates"))
+            self._set_state(State.STAGING)
         _keep_only(staging, self.spec.model, {self.version})
 
     def check_staging(self, staging: ServingTarget) -> Evidence:
@@ -133,17 +139,24 @@ class Delivery:
         """Switch production to the version, then the aliases: traffic first, so that no alias promises too much."""
         self.refuse_superseded()
         candidate = self.candidate()
-        champion = self.registry.by_alias(self.spec.model, CHAMPION)
         production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
-        production.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
-        if champion and champion.version != self.version:
-            self.registry.set_alias(self.spec.model, PREVIOUS, champion.version)
-            self.registry.set_tags(self.spec.model, champion.version, {STATE: State.RETIRED.value})
-        self.registry.set_alias(self.spec.model, CHAMPION, self.version)
-        self._set_state(State.PRODUCTION)
-        previous = self.registry.by_alias(self.spec.model, PREVIOUS)
-        _keep_only(production, self.spec.model, {self.version} | ({previous.version} if previous else set()))
+        with self.orders.turn(self.spec.model):
+            self.refuse_superseded()
+            production.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
+            previous = self._become_champion()
+            _keep_only(production, self.spec.model, {self.version} | ({previous.version} if previous else set()))
         return {"version": self.version, "previous": previous.version if previous else None}
+
+    def _become_champion(self) -> Candidate | None:
+        """Move the aliases and return the previous champion, which stays warm."""
+        model, change = self.spec.model, self._change("its rollout ended well")
+        champion = self.registry.by_alias(model, CHAMPION)
+        if champion and champion.version != self.version:
+            point(self.registry, model, PREVIOUS, champion.version, change)
+            self.registry.set_tags(model, champion.version, {STATE: State.RETIRED.value})
+        point(self.registry, model, CHAMPION, self.version, change)
+        self._set_state(State.PRODUCTION)
+        return self.registry.by_alias(model, PREVIOUS)
 
     def verify_production(self, production: ServingTarget) -> Evidence:
         """Ask production as a client would: this version must answer, and as in training; raises DeliveryStopped."""
@@ -151,24 +164,25 @@ class Delivery:
         champion = self.registry.by_alias(self.spec.model, CHAMPION)
         if champion is None or champion.version != self.version:
             raise self._stopped("the champion alias does not point to the promoted version")
-        challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
-        if challenger and challenger.version == self.version:
-            self.registry.delete_alias(self.spec.model, CHALLENGER)
+        self._leave_challenger("it is champion")
         return evidence
 
     def stop(self, reason: str, *, production: ServingTarget, notifier: Notifier) -> None:
         """End the delivery without promotion: all traffic of production goes back to the last good version.
 
-        A first version has none to go back to: it stays where it is, and the owners are told so.
+        A first version has none to go back to, and what a person chose by a rollback stays, whatever it is: production
+        is left as it is then, and the owners are told so.
         """
-        candidate = self.candidate()
-        if not self._restore_champion(production):
-            reason = f"{reason}; production has no earlier version and stays on this one"
-        if state_of(candidate) not in CLOSED:
-            self.registry.set_tags(self.spec.model, self.version, {STATE: State.REJECTED.value, REASON: reason[:500]})
-        challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
-        if challenger and challenger.version == self.version:
-            self.registry.delete_alias(self.spec.model, CHALLENGER)
+        with self.orders.turn(self.spec.model):
+            if self._was_chosen():
+                reason = f"{reason}; a person put the version into production, where it stays"
+            else:
+                if not self._restore_champion(production, reason):
+                    reason = f"{reason}; production has no earlier version and stays on this one"
+                if state_of(self.candidate()) not in CLOSED:
+                    tags = {STATE: State.REJECTED.value, REASON: reason[:500]}
+                    self.registry.set_tags(self.spec.model, self.version, tags)
+            self._leave_challenger(reason)
         title = f"{self.spec.model} version {self.version} was not delivered"
         notifier.notify(Notification(self.spec.model, "delivery_stopped", title, reason))
 
@@ -179,15 +193,46 @@ class Delivery:
     def refuse_superseded(self) -> None:
         """Raise DeliveryStopped when another version has become the challenger, or this one was closed.
 
-        A version whose rollout moves traffic is no longer superseded: the newer one waits for its end.
+        A version whose rollout moves traffic is no longer superseded: the newer one waits for its end. Nothing
+        overtakes a newer champion.
         """
         candidate = self.candidate()
         refuse_closed(candidate)
+        champion = self.registry.by_alias(self.spec.model, CHAMPION)
+        if champion and champion.version > self.version:
+            self._close(State.SUPERSEDED, f"version {champion.version} is already champion")
         if state_of(candidate) is State.ROLLING_OUT:
             return
         challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
-        if challenger and challenger.version > self.version:
+        if challenger and challenger.version > self.version and state_of(challenger) not in CLOSED:
             self._close(State.SUPERSEDED, f"version {challenger.version} is on its way")
+
+    def _supersede_older(self) -> None:
+        """Close the older versions that wait for people or for their turn; their runs end when they look."""
+        for older in self.registry.candidates(self.spec.model):
+            if older.version < self.version and state_of(older) in WAITING:
+                tags = {STATE: State.SUPERSEDED.value, REASON: f"version {self.version} is on its way"}
+                self.registry.set_tags(self.spec.model, older.version, tags)
+
+    def _change(self, why: str) -> Change:
+        return Change(self.clock.now(), f"delivery of version {self.version}", why, self._run)
+
+    @property
+    def _run(self) -> str:
+        return f"candidate-{self.version}"
+
+    def _was_chosen(self) -> bool:
+        """Tell whether the version is champion because a person said so, not this delivery."""
+        candidate = self.candidate()
+        if CHAMPION not in candidate.aliases:
+            return False
+        moves = [entry for entry in alias_history(self.registry, candidate) if entry["alias"] == CHAMPION]
+        return bool(moves) and moves[-1]["run"] != self._run
+
+    def _leave_challenger(self, why: str) -> None:
+        challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
+        if challenger and challenger.version == self.version:
+            withdraw(self.registry, self.spec.model, CHALLENGER, self._change(why))
 
     def _statement(self, candidate: Candidate, environment: str, approved: Approved) -> dict[str, Json]:
         return approval_statement(
@@ -208,23 +253,32 @@ class Delivery:
             raise self._stopped("; ".join(evidence.reasons))
         return evidence
 
-    def _restore_champion(self, production: ServingTarget) -> bool:
-        """Put traffic and alias back to the champion before this delivery; False when there was none."""
+    def _restore_champion(self, production: ServingTarget, why: str) -> bool:
+        """Put traffic and alias back to the champion before this delivery; False when there was none.
+
+        Production is only touched where it serves this version: what anybody else gave it stays.
+        """
         model = self.spec.model
         plan = production.status(model).plan
+        serves = plan is not None and self.version in (plan.stable, plan.challenger, plan.shadow)
         champion = self.registry.by_alias(model, CHAMPION)
         if champion and champion.version == self.version:
-            champion = self.registry.by_alias(model, PREVIOUS)
-            if champion is None:
-                return False
-            self.registry.set_alias(model, CHAMPION, champion.version)
-            self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
-        if champion and plan and plan != TrafficPlan(stable=champion.version):
+            champion = self._previous()
+        if champion is None:
+            return not serves
+        if serves:
             production.deploy(release_of(self.spec, champion, champion.tags[APPROVAL]))
             production.set_traffic(model, TrafficPlan(stable=champion.version))
-        if champion:
-            production.undeploy(model, self.version)
+        point(self.registry, model, CHAMPION, champion.version, self._change(why))
+        self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
+        point_previous(self.registry, model, champion.version, self._change(why))
+        production.undeploy(model, self.version)
         return True
+
+    def _previous(self) -> Candidate | None:
+        """Return the previous champion, unless it was taken out of production for good."""
+        previous = self.registry.by_alias(self.spec.model, PREVIOUS)
+        return previous if previous and state_of(previous) not in CLOSED else None
 
     def _set_state(self, state: State) -> None:
         self.registry.set_tags(self.spec.model, self.version, {STATE: state.value})

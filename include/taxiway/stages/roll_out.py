@@ -21,11 +21,12 @@ from taxiway.domain.rollout import (
 )
 from taxiway.domain.rollout import State as Rollout
 from taxiway.domain.rollout_analysis import AnalysisPolicy, Step
-from taxiway.domain.values import CHAMPION, Candidate
-from taxiway.errors import DeliveryStopped, TargetUnavailable, TransientError
+from taxiway.domain.values import CHAMPION, Candidate, TrafficPlan
+from taxiway.errors import DeliveryStopped, TargetUnavailable, TransientError, WrongState
 from taxiway.ports import Clock, Registry, ServingTarget
 from taxiway.spec import ModelSpec
-from taxiway.stages.candidates import APPROVAL, STATE, State, refuse_closed, release_of, state_of, where
+from taxiway.stages.candidates import APPROVAL, STATE, WAITING, State, refuse_closed, release_of, state_of, where
+from taxiway.stages.orders import Orders
 from taxiway.stages.rollout_store import measured, store_state, stored_state
 
 _SHADOW_TRAFFIC = 0.0
@@ -41,6 +42,20 @@ class RollOut:
     registry: Registry
     production: ServingTarget
     clock: Clock
+    orders: Orders
+
+    def claim(self) -> int | None:
+        """Make the version the one that moves traffic, and return None; or return the version that does already.
+
+        Raises DeliveryStopped when the version was closed.
+        """
+        with self.orders.turn(self.spec.model):
+            candidate = self._candidate()
+            refuse_closed(candidate)
+            other = self.blocked_by()
+            if other is None and state_of(candidate) in WAITING:
+                self.registry.set_tags(self.spec.model, self.version, {STATE: State.ROLLING_OUT.value})
+            return other
 
     def blocked_by(self) -> int | None:
         """Return the other version whose rollout moves traffic right now: this one waits for its end."""
@@ -54,8 +69,9 @@ class RollOut:
 
         Raises DeliveryStopped when the version was closed or cannot be made ready.
         """
+        if (other := self.claim()) is not None:
+            raise TransientError(f"version {other} moves traffic: one at a time", where=where(self._candidate()))
         candidate = self._candidate()
-        refuse_closed(candidate)
         champion = self.registry.by_alias(self.spec.model, CHAMPION)
         others = champion.version if champion and champion.version != self.version else None
         stored = stored_state(self.registry, candidate.run_id)
@@ -64,7 +80,6 @@ class RollOut:
         if stored is None:
             begun = begin(plan_of(self.spec, others, self.version), None, self.clock.now())
             store_state(self.registry, candidate.run_id, begun, {}, self.clock.now())
-        self.registry.set_tags(self.spec.model, self.version, {STATE: State.ROLLING_OUT.value})
         self.production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
         return self.look()
 
@@ -119,9 +134,18 @@ class RollOut:
             case Deploy():
                 self.production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
             case SetTraffic(plan):
-                self.production.set_traffic(self.spec.model, plan)
+                self._move(plan)
             case _:
                 return
+
+    def _move(self, plan: TrafficPlan) -> None:
+        """Switch production, unless the version's rollout was ended since the look began."""
+        with self.orders.turn(self.spec.model):
+            candidate = self._candidate()
+            refuse_closed(candidate)
+            if (state := state_of(candidate)) is not State.ROLLING_OUT:
+                raise WrongState(f"its rollout is over: it is {state.value}", where=where(candidate))
+            self.production.set_traffic(self.spec.model, plan)
 
     def _candidate(self) -> Candidate:
         return self.registry.candidate(self.spec.model, self.version)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from taxiway.domain.values import Candidate, TargetStatus
+from taxiway.domain.release import check_approval
+from taxiway.domain.values import CHAMPION, PREVIOUS, Candidate, TargetStatus
 from taxiway.errors import TaxiwayError
-from taxiway.ports import Registry, ServingTarget
+from taxiway.ports import Registry, ServingTarget, Verifier
 from taxiway.spec import ModelSpec
 from taxiway.spec_files import SpecSet
+from taxiway.stages.candidates import APPROVAL, DIGEST, LOCK, release_of
+from taxiway.stages.orders import Orders
 from taxiway.supervisor.airflow_checks import dag_findings
 from taxiway.supervisor.airflow_environment import passwords_file
 from taxiway.supervisor.clients import open_airflow, open_services
@@ -65,31 +68,32 @@ def examine(installation: Installation, inherited: Mapping[str, str]) -> Diagnos
             what = f"{name} is {program.phase} {program.detail}".strip()
             found.append(wrong("programs", what, f"see {installation.log(name)}; the supervisor starts it again."))
     airflow = open_airflow(installation, ADMIN)
-    return Diagnosis((*found, *compare(services.specs(), services.registry, services.target, airflow)))
+    sources = Sources(services.registry, services.target, airflow, services.orders, services.verifier)
+    return Diagnosis((*found, *compare(services.specs(), sources)))
 
 
-def compare(
-    specs: SpecSet, registry: Registry, target: Callable[[str], ServingTarget], airflow: Airflow
-) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Whom the doctor asks."""
+
+    registry: Registry
+    target: Callable[[str], ServingTarget]
+    airflow: Airflow
+    orders: Orders
+    verifier: Verifier
+
+
+def compare(specs: SpecSet, sources: Sources) -> list[Finding]:
     """Compare specs, Airflow, MLflow and the environments; who does not answer is named once, the rest is compared."""
     asked = _Questions()
     found = [wrong("specs", str(problem), "correct it; `taxiway validate` checks it.") for problem in specs.problems]
-    dags = asked.ask("Airflow", airflow.dags)
-    import_errors = asked.ask("Airflow", airflow.import_errors)
+    dags = asked.ask("Airflow", sources.airflow.dags)
+    import_errors = asked.ask("Airflow", sources.airflow.import_errors)
     if dags is not None and import_errors is not None:
         found += dag_findings(dags, import_errors, list(specs.specs))
     delivering = {str(dag["dag_id"]) for dag in dags or ()}
     for spec in specs.specs.values():
-        environments = {name: asked.environment(name, spec.model, target) for name in _environments(spec)}
-        has_dag = f"{spec.model}.delivery" in delivering
-        facts = ModelFacts(
-            model=spec.model,
-            versions=asked.ask("MLflow", partial(_versions, registry, spec.model)),
-            staging=environments[spec.environments.staging],
-            production=environments[spec.environments.production],
-            deliveries=asked.ask("Airflow", partial(_deliveries, airflow, spec.model)) if has_dag else None,
-        )
-        found += disagreements(facts)
+        found += disagreements(_facts(spec, sources, asked, has_dag=f"{spec.model}.delivery" in delivering))
     return [*asked.silent.values(), *found]
 
 
@@ -113,6 +117,34 @@ class _Questions:
     def environment(self, name: str, model: str, target: Callable[[str], ServingTarget]) -> TargetStatus | None:
         """Return what an environment serves of the model; it may be unknown, or not answer."""
         return self.ask(f"environment {name}", lambda: target(name).status(model))
+
+
+def _facts(spec: ModelSpec, sources: Sources, asked: _Questions, *, has_dag: bool) -> ModelFacts:
+    environments = {name: asked.environment(name, spec.model, sources.target) for name in _environments(spec)}
+    versions = asked.ask("MLflow", partial(_versions, sources.registry, spec.model))
+    production = environments[spec.environments.production]
+    return ModelFacts(
+        model=spec.model,
+        versions=versions,
+        staging=environments[spec.environments.staging],
+        production=production,
+        deliveries=asked.ask("Airflow", partial(_deliveries, sources.airflow, spec.model)) if has_dag else None,
+        orders=tuple(asked.ask("orders", partial(sources.orders.waiting, spec.model)) or ()),
+        unapproved=_unapproved(spec, versions or (), sources.verifier) if production else {},
+    )
+
+
+def _unapproved(spec: ModelSpec, versions: Sequence[Candidate], verifier: Verifier) -> dict[int, str]:
+    """Return the versions that serve, or are next to, with an approval that does not hold, and why."""
+    found = {}
+    for version in versions:
+        if version.aliases & {CHAMPION, PREVIOUS} and {APPROVAL, DIGEST, LOCK} <= set(version.tags):
+            try:
+                statement = verifier.verify_statement(version.tags[APPROVAL])
+                check_approval(statement, release_of(spec, version, ""), spec.environments.production)
+            except TaxiwayError as error:
+                found[version.version] = error.what
+    return found
 
 
 def _environments(spec: ModelSpec) -> set[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Candidate, TargetStatus, TrafficPlan
-from taxiway.stages.candidates import APPROVAL, CLOSED, DIGEST, STATE, State
+from taxiway.stages.candidates import APPROVAL, CLOSED, DIGEST, STATE, WAITING, State
+from taxiway.stages.orders import KeptOrder
 from taxiway.supervisor.findings import Finding, weaker, wrong
 
-_WAITING = frozenset({State.CANDIDATE, State.STAGING, State.TESTED, State.APPROVED, State.ROLLING_OUT})
 _OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED})
 
 
@@ -17,7 +17,8 @@ _OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED})
 class ModelFacts:
     """What was said about one model; None: who should have said it did not answer.
 
-    `deliveries` are the run ids of deliveries that Airflow runs now.
+    `deliveries` are the run ids of deliveries that Airflow runs now, `orders` the rollbacks that MLflow does not know
+    yet, `unapproved` the versions whose approval for production does not hold, and why.
     """
 
     model: str
@@ -25,6 +26,8 @@ class ModelFacts:
     staging: TargetStatus | None = None
     production: TargetStatus | None = None
     deliveries: frozenset[str] | None = None
+    orders: tuple[KeptOrder, ...] = ()
+    unapproved: Mapping[int, str] = field(default_factory=dict)
 
     def version(self, number: int) -> Candidate | None:
         """Return a version as MLflow has it."""
@@ -41,14 +44,40 @@ class ModelFacts:
 
 def disagreements(facts: ModelFacts) -> list[Finding]:
     """Return everything that the three do not agree on, as far as they answered."""
-    found: list[Finding] = []
+    found = list(_orders(facts))
     if facts.versions is not None:
         found += [*_states(facts), *_aliases(facts), *_champion(facts), *_rollout(facts), *_staging(facts)]
-        found += _deliveries(facts)
+        found += [*_deliveries(facts), *_approvals(facts), *_previous(facts)]
     for target in (facts.staging, facts.production):
         if target is not None:
             found += _deployed(facts, target, "production" if target is facts.production else "staging")
     return found
+
+
+def _orders(facts: ModelFacts) -> Iterator[Finding]:
+    """Name the rollbacks that were carried out while MLflow did not answer: what it says is older than they are."""
+    for order in facts.orders:
+        what = f"the rollback to version {order.to} by {order.by} ({order.reason}) is not recorded in MLflow yet"
+        advice = f"repeat `taxiway rollback {facts.model}`, or start the DAG housekeeping; no delivery moves before."
+        yield wrong(facts.model, what, advice)
+
+
+def _approvals(facts: ModelFacts) -> Iterator[Finding]:
+    """Judge the approvals of what production serves, or would serve after a rollback."""
+    for number, why in sorted(facts.unapproved.items()):
+        what = f"the approval of version {number} for production does not hold: {why}"
+        yield wrong(facts.model, what, "find out who changed it in MLflow; roll back to a version that was approved.")
+
+
+def _previous(facts: ModelFacts) -> Iterator[Finding]:
+    """See that production has the previous champion ready: a rollback is one switch then, even without MLflow."""
+    previous = facts.holder(PREVIOUS)
+    if previous is None or facts.production is None or facts.production.plan is None:
+        return
+    loaded = {status.version for status in facts.production.versions}
+    if previous.version not in loaded:
+        what = f"{_name(previous)} is what a rollback would serve, but production has not loaded it"
+        yield weaker(facts.model, what, "start the DAG housekeeping, which loads it; a rollback loads it first, too.")
 
 
 def _states(facts: ModelFacts) -> Iterator[Finding]:
@@ -101,6 +130,10 @@ def _champion(facts: ModelFacts) -> Iterator[Finding]:
 
 def _rollout(facts: ModelFacts) -> Iterator[Finding]:
     """Compare who gets part of production's traffic, or copies of it, with the version that is being rolled out."""
+    rolling = [str(found.version) for found in facts.versions or () if _state(found) is State.ROLLING_OUT]
+    if len(rolling) > 1:
+        what = f"versions {' and '.join(sorted(rolling))} are rolling out at once"
+        yield wrong(facts.model, what, _ROLL_BACK)
     plan = facts.production.plan if facts.production else None
     if plan is None:
         return
@@ -141,13 +174,19 @@ def _deliveries(facts: ModelFacts) -> Iterator[Finding]:
             yield wrong(facts.model, what, "mark the run as failed in Airflow.")
         elif version is not None and _state(version) in CLOSED:
             what = f"the delivery {run_id} runs, but {_name(version)} is {_said(version)}"
-            yield wrong(
-                facts.model, what, "it ends by itself at its next step; if not, mark the run as failed in Airflow."
-            )
+            advice = "it ends at its next step, or when its question is answered; if not, mark the run as failed."
+            yield (weaker if _state(version) is State.SUPERSEDED else wrong)(facts.model, what, advice)
     champion = facts.holder(CHAMPION)
     for version in facts.versions or ():
+        if STATE not in version.tags or facts.is_delivering(version.version):
+            continue
         newer = champion is None or version.version > champion.version
-        if newer and STATE in version.tags and _state(version) in _WAITING and not facts.is_delivering(version.version):
+        if _state(version) is State.ROLLING_OUT:
+            what = f"{_name(version)} is rolling out, but no delivery of it runs: newer versions wait for its end"
+            advice = f"clear the failed tasks of its run in Airflow, or end it: `taxiway rollback {facts.model} "
+            champions = str(champion.version) if champion else "<version>"
+            yield wrong(facts.model, what, f"{advice}--to {champions} --reason ...`.")
+        elif newer and _state(version) in WAITING:
             what = f"{_name(version)} is {_said(version)}, but no delivery of it runs"
             advice = f"retry its run in Airflow, or start {facts.model}.delivery with this version."
             yield wrong(facts.model, what, advice)
@@ -176,7 +215,7 @@ def _deployed(facts: ModelFacts, target: TargetStatus, environment: str) -> Iter
             yield wrong(facts.model, f"{name} answers requests, but it is {_said(version)}", _ROLL_BACK)
 
 
-_ROLL_BACK = "decide who shall serve, and start the model's rollback DAG with that version: it sets all of them."
+_ROLL_BACK = "decide who shall serve, and run `taxiway rollback` with that version (`--to`): it sets all of them."
 _SET_TAGS = "find out who changed the tag `taxiway.state` in MLflow, and put it back."
 _WHO_DELETED = "find out who deleted it; deliver another version, so that what serves has its evidence."
 
