@@ -16,6 +16,7 @@ from taxiway.bootstrap import services
 from taxiway.orchestration.approval import FORM, ReleaseApproval
 from taxiway.orchestration.model_dags import build_all, dag_arguments
 from taxiway.orchestration.params import delivery_params
+from taxiway.orchestration.reasons import reason_of
 from taxiway.orchestration.rollouts import StepDecision, step_sensor, turn_sensor
 from taxiway.orchestration.sign_offs import SignOffSensor
 from taxiway.orchestration.tasks import stage
@@ -92,9 +93,10 @@ def stop_delivery(model: str) -> None:
     """Put production back on the champion and mark the version, whatever step failed."""
     context = get_current_context()
     spec = services().spec(model)
+    reason = reason_of(context, context["task"].upstream_task_ids)
     _settle(model)
     _delivery(model).stop(
-        f"the delivery {context['dag_run'].run_id} failed; see its tasks in Airflow",
+        reason or f"the delivery {context['dag_run'].run_id} failed; see its tasks in Airflow",
         production=_target(model, "production"),
         notifier=services().notifier(spec),
     )

@@ -182,6 +182,7 @@ class Delivery:
                 if state_of(self.candidate()) not in CLOSED:
                     tags = {STATE: State.REJECTED.value, REASON: reason[:500]}
                     self.registry.set_tags(self.spec.model, self.version, tags)
+                reason = self.candidate().tags.get(REASON, reason)
             self._leave_challenger(reason)
         title = f"{self.spec.model} version {self.version} was not delivered"
         notifier.notify(Notification(self.spec.model, "delivery_stopped", title, reason))
