@@ -58,7 +58,7 @@ def approve(model: str, decision: Json) -> None:
 @stage()
 def deploy_production(model: str) -> None:
     """Load the version next to the champion, and begin its rollout."""
-    _settle(model)
+    services().settle(services().spec(model))
     _delivery(model).refuse_superseded()
     _rollout(model).start()
 
@@ -66,7 +66,7 @@ def deploy_production(model: str) -> None:
 @stage()
 def promote(model: str) -> Json:
     """See that production serves the version alone, then move the aliases."""
-    _settle(model)
+    services().settle(services().spec(model))
     _rollout(model).finish()
     return _delivery(model).promote(_target(model, "production"))
 
@@ -94,7 +94,7 @@ def stop_delivery(model: str) -> None:
     context = get_current_context()
     spec = services().spec(model)
     reason = reason_of(context, context["task"].upstream_task_ids)
-    _settle(model)
+    services().settle(spec)
     _delivery(model).stop(
         reason or f"the delivery {context['dag_run'].run_id} failed; see its tasks in Airflow",
         production=_target(model, "production"),
@@ -118,11 +118,6 @@ def _rollout(model: str) -> Any:
 
     s = services()
     return RollOut(s.spec(model), _version(), s.registry, _target(model, "production"), s.clock, s.orders)
-
-
-def _settle(model: str) -> None:
-    """Record the rollbacks that wait for MLflow: they were ordered before whatever moves traffic now."""
-    services().rollbacks(services().spec(model)).settle()
 
 
 def _target(model: str, environment: str) -> Any:

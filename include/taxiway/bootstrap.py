@@ -187,6 +187,11 @@ class Services:
         production = self.target(spec.environments.production)
         return Rollbacks(spec, registry, production, self.orders, self.clock, self.notifier(spec))
 
+    def settle(self, spec: ModelSpec) -> None:
+        """Record the rollbacks that wait for MLflow: they were ordered before whatever moves traffic now."""
+        if self.orders.waiting(spec.model):
+            self.rollbacks(spec).settle()
+
     def predictions(self, environment: str) -> PredictionLog:
         """Return the prediction log of an embedded environment."""
         from taxiway.adapters.prediction_log import ParquetPredictionLog
