@@ -16,6 +16,7 @@ from taxiway.bootstrap import services
 from taxiway.orchestration.approval import FORM, ReleaseApproval
 from taxiway.orchestration.model_dags import build_all, dag_arguments
 from taxiway.orchestration.params import delivery_params
+from taxiway.orchestration.reasons import reason_of
 from taxiway.orchestration.rollouts import StepDecision, step_sensor, turn_sensor
 from taxiway.orchestration.sign_offs import SignOffSensor
 from taxiway.orchestration.tasks import stage
@@ -57,7 +58,7 @@ def approve(model: str, decision: Json) -> None:
 @stage()
 def deploy_production(model: str) -> None:
     """Load the version next to the champion, and begin its rollout."""
-    _settle(model)
+    services().settle(services().spec(model))
     _delivery(model).refuse_superseded()
     _rollout(model).start()
 
@@ -65,7 +66,7 @@ def deploy_production(model: str) -> None:
 @stage()
 def promote(model: str) -> Json:
     """See that production serves the version alone, then move the aliases."""
-    _settle(model)
+    services().settle(services().spec(model))
     _rollout(model).finish()
     return _delivery(model).promote(_target(model, "production"))
 
@@ -92,9 +93,10 @@ def stop_delivery(model: str) -> None:
     """Put production back on the champion and mark the version, whatever step failed."""
     context = get_current_context()
     spec = services().spec(model)
-    _settle(model)
+    reason = reason_of(context, context["task"].upstream_task_ids)
+    services().settle(spec)
     _delivery(model).stop(
-        f"the delivery {context['dag_run'].run_id} failed; see its tasks in Airflow",
+        reason or f"the delivery {context['dag_run'].run_id} failed; see its tasks in Airflow",
         production=_target(model, "production"),
         notifier=services().notifier(spec),
     )
@@ -116,11 +118,6 @@ def _rollout(model: str) -> Any:
 
     s = services()
     return RollOut(s.spec(model), _version(), s.registry, _target(model, "production"), s.clock, s.orders)
-
-
-def _settle(model: str) -> None:
-    """Record the rollbacks that wait for MLflow: they were ordered before whatever moves traffic now."""
-    services().rollbacks(services().spec(model)).settle()
 
 
 def _target(model: str, environment: str) -> Any:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from taxiway.stages.orders import Orders
     from taxiway.stages.rollback import Rollbacks
 
+_IN_A_HURRY = 10.0  # seconds that a rollback waits for an answer of MLflow
 PROJECT = Path(__file__).resolve().parents[2]
 _SCORER_MEMORY_MB = 4096
 
@@ -190,10 +191,17 @@ class Services:
 
     def rollbacks(self, spec: ModelSpec) -> Rollbacks:
         """Return what takes the model's production back, and records what was ordered before."""
+        from taxiway.adapters.mlflow_registry import MlflowRegistry
         from taxiway.stages.rollback import Rollbacks
 
+        registry = MlflowRegistry(self.settings.mlflow_url, seconds=_IN_A_HURRY)
         production = self.target(spec.environments.production)
-        return Rollbacks(spec, self.registry, production, self.orders, self.clock, self.notifier(spec))
+        return Rollbacks(spec, registry, production, self.orders, self.clock, self.notifier(spec))
+
+    def settle(self, spec: ModelSpec) -> None:
+        """Record the rollbacks that wait for MLflow: they were ordered before whatever moves traffic now."""
+        if self.orders.waiting(spec.model):
+            self.rollbacks(spec).settle()
 
     def predictions(self, environment: str) -> PredictionLog:
         """Return the prediction log of an embedded environment."""

@@ -133,3 +133,16 @@ def test_parsing_imports_no_heavy_library(models: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert "[]" == done.stdout.strip().splitlines()[-1]
+
+
+def test_a_rollback_is_one_task_that_asks_why(models: Path) -> None:
+    """Production is switched first; what makes the next rollback quick comes after it; a reason is a must."""
+    dag = parse().dags["flight_delays.rollback"]
+
+    assert {("roll_back", "keep_previous_warm")} == edges(dag)
+    assert not dag.params.get_param("reason").has_value
+
+
+def test_housekeeping_records_what_waits(models: Path) -> None:
+    """Rollbacks that MLflow does not know are recorded every night, before the way back is made warm again."""
+    assert ("record_rollbacks", "keep_previous_warm") in edges(parse().dags["housekeeping"])

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from taxiway.errors import DeliveryStopped, GateFailed, RegistryUnavailable
 from taxiway.orchestration.approval import FORM, POLICY, ReleaseApproval
 from taxiway.orchestration.looking import LookTrigger, Seen, decided, look_once, stopped
+from taxiway.orchestration.reasons import reason_of
 from taxiway.orchestration.rollouts import StepDecision
 from taxiway.orchestration.sign_offs import SignOffSensor
 from taxiway.orchestration.tasks import RETRIES, stage
@@ -24,6 +25,21 @@ def spec_with(**approval: Any) -> ModelSpec:
     """Return the example's spec with another approval section."""
     spec = example_spec()
     return ModelSpec.model_validate({**spec.model_dump(), "approval": {"approvers": ["dana"], **approval}})
+
+
+class FakeTask:
+    """A task instance that keeps what is left with it."""
+
+    def __init__(self) -> None:
+        self.left: dict[str, Any] = {}
+
+    def xcom_push(self, *, key: str, value: Any) -> None:
+        """Keep a value."""
+        self.left[key] = value
+
+    def xcom_pull(self, *, task_ids: list[str], key: str) -> list[Any]:
+        """Return what the last of the tasks left; the others left nothing."""
+        return [*[None] * (len(task_ids) - 1), self.left.get(key)]
 
 
 def approval(spec: ModelSpec, *, requested_by: str = "ds", verdicts: str = "passed passed") -> ReleaseApproval:
@@ -65,8 +81,9 @@ def test_the_sensor_returns_the_testers_verdict() -> None:
 
 def test_a_stopped_delivery_fails_the_sensor_for_good() -> None:
     """A rejection or a newer version ends the task with the reason, and without a retry."""
+    context = {"ti": FakeTask()}
     with pytest.raises(AirflowFailException, match="ana rejected: too late"):
-        sensor().execute_complete({}, stopped("ana rejected: too late"))
+        sensor().execute_complete(context, stopped("ana rejected: too late"))
 
 
 def test_an_unknown_answer_is_an_error() -> None:
@@ -125,7 +142,8 @@ def test_an_approval_says_who_when_and_what() -> None:
 
 
 def test_a_rejection_fails_the_delivery_with_the_comment() -> None:
-    """A rejected release is red, and the comment is its reason."""
+    """A rejected release is red, and the comment is its reason, which the last task of the delivery finds."""
+    context = {"ti": FakeTask()}
     answer = {
         "chosen_options": ["Reject"],
         "params_input": {"comment": "not before Christmas"},
@@ -134,7 +152,8 @@ def test_a_rejection_fails_the_delivery_with_the_comment() -> None:
     }
 
     with pytest.raises(AirflowFailException, match="dana rejected the release: not before Christmas"):
-        approval(spec_with()).execute_complete({}, answer)
+        approval(spec_with()).execute_complete(context, answer)
+    assert "dana rejected the release: not before Christmas" == reason_of(context, ["admit", "ask"])
 
 
 def test_a_decision_that_nobody_takes_ends_the_delivery() -> None:
@@ -142,7 +161,7 @@ def test_a_decision_that_nobody_takes_ends_the_delivery() -> None:
     event = {"error": "no response", "error_type": "timeout"}
 
     with pytest.raises(AirflowFailException, match=r"nobody of dana decided within 2 days.*approval\.timeout"):
-        approval(spec_with(timeout="2d")).execute_complete({}, event)
+        approval(spec_with(timeout="2d")).execute_complete({"ti": FakeTask()}, event)
 
 
 def test_a_lost_question_is_asked_again() -> None:

@@ -10,9 +10,10 @@ import pytest
 from taxiway.domain.evidence import Verdict
 from taxiway.domain.uat import SignOff
 from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, TrafficPlan
-from taxiway.errors import DeliveryStopped, IntegrityError
-from taxiway.stages.candidates import EVALUATION_PAGE, REASON, State, state_of
+from taxiway.errors import DeliveryStopped, IntegrityError, WrongState
+from taxiway.stages.candidates import APPROVAL, EVALUATION_PAGE, REASON, STATE, State, state_of
 from taxiway.stages.deliver import Approved
+from taxiway.stages.rollback import Order
 from taxiway.stages.uat import record_sign_off
 from tests.unit.model_versions import MODEL, Field
 
@@ -83,13 +84,17 @@ def test_a_changed_model_is_refused_before_anything_serves(field: Field, tmp_pat
 
 
 def test_a_newer_candidate_supersedes_one_that_waits(field: Field) -> None:
-    """The older delivery ends as superseded as soon as it looks, and production is not touched."""
+    """The older one takes no more answers, and its delivery ends with the reason as soon as it looks."""
     old = in_staging(field, "old")
     in_staging(field, "new")
 
-    with pytest.raises(DeliveryStopped, match="version 2 is on its way"):
-        field.delivery(old).conclude_uat(deadline_passed=False)
     assert State.SUPERSEDED is state_of(field.registry.candidate(MODEL, old))
+    with pytest.raises(WrongState, match="it is superseded"):
+        sign(field, old, "ana", accepted=True)
+    with pytest.raises(DeliveryStopped, match="superseded: version 2 is on its way"):
+        field.delivery(old).conclude_uat(deadline_passed=False)
+    field.delivery(old).stop("a task failed", production=field.production, notifier=field.notifier)
+    assert "version 2 is on its way" == field.notifier.sent[-1].text
 
 
 def test_an_older_candidate_cannot_overtake_a_newer_one(field: Field) -> None:
@@ -211,3 +216,48 @@ def test_a_rejected_version_is_not_delivered_again(field: Field) -> None:
 
     with pytest.raises(DeliveryStopped, match="the version is rejected: no"):
         field.delivery(version).admit(field.verifier)
+
+
+def test_a_newer_candidate_supersedes_one_that_waits_for_approval(field: Field) -> None:
+    """A late answer of the release manager lets nothing in that was superseded meanwhile."""
+    old = in_staging(field, "old")
+    in_staging(field, "new")
+
+    with pytest.raises(DeliveryStopped, match="superseded: version 2 is on its way"):
+        field.delivery(old).approve(Approved("dana", field.clock.now()), field.signer)
+    assert APPROVAL not in field.registry.candidate(MODEL, old).tags
+
+
+def test_a_newer_candidate_supersedes_one_that_waits_for_its_turn(field: Field) -> None:
+    """It was approved, but moved no traffic yet."""
+    old = field.candidate("old").version
+    field.approve(old)
+    in_staging(field, "new")
+
+    with pytest.raises(DeliveryStopped, match="superseded: version 2 is on its way"):
+        field.rollout(old).claim()
+
+
+def test_a_closed_challenger_supersedes_nobody(field: Field) -> None:
+    """A newer version that was rejected hinders no other."""
+    version = in_staging(field, "old")
+    newer = field.candidate("new").version
+    field.registry.set_alias(MODEL, CHALLENGER, newer)
+    field.registry.set_tags(MODEL, newer, {STATE: State.REJECTED.value})
+
+    field.delivery(version).refuse_superseded()
+
+
+def test_the_same_commit_does_not_bring_a_rolled_back_version_again(field: Field) -> None:
+    """Whoever starts its delivery once more, such as a retraining that made the same build, ends at admission."""
+    for name in ("good", "bad"):
+        field.deliver(name)
+    field.rollbacks.roll_back(Order("dana", "wrong answers"))
+    run_id = field.registry.candidate(MODEL, 2).run_id
+
+    again = field.registry.register(MODEL, run_id, {}, "the same build")
+
+    assert (2, State.ROLLED_BACK) == (again.version, state_of(again))
+    with pytest.raises(DeliveryStopped, match="rolled_back: wrong answers"):
+        field.delivery(again.version).admit(field.verifier)
+    assert 1 == alias(field, CHAMPION)

@@ -1,9 +1,15 @@
-"""The real gateway serves nothing but what was signed: not for a delivery, a rollback, or its own restart."""
+"""The real gateway serves nothing but what was signed: not for a delivery, a rollback, or its own restart.
+
+A rollback needs nothing but this gateway.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +21,11 @@ from taxiway.stages.candidates import APPROVAL, DIGEST, LOCK
 from taxiway.stages.model_files import ModelFiles
 from taxiway.stages.orders import Orders
 from taxiway.stages.rollback import Order, Rollbacks
+from taxiway.supervisor.credentials import ensure_credentials, write_private
+from taxiway.supervisor.installation import Installation, Ports
+from tests.conftest import free_port
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry, FakeRun
-from tests.gateway_process import TOKEN, GatewayProcess, Publisher, Start, gateways, tiny_models, wait_until
+from tests.gateway_process import PROJECT, TOKEN, GatewayProcess, Publisher, Start, gateways, tiny_models, wait_until
 from tests.unit.model_versions import example_spec
 from tests.unit.test_model_files import CHANGES_AT_REST, STORED_CHANGES, Change
 
@@ -119,3 +128,37 @@ def test_files_changed_on_the_gateways_disk_are_not_loaded_again(
 
     wait_until(lambda: target.status(model).versions[0].state == "failed")
     assert says in target.status(model).versions[0].detail
+
+
+def test_a_rollback_needs_nothing_but_the_gateway(
+    gateway: GatewayProcess, publisher: Publisher, model: str, tmp_path: Path
+) -> None:
+    """`taxiway rollback` without MLflow and Airflow takes production back and keeps the order; typed again, no more."""
+    target = GatewayTarget(gateway.url, TOKEN)
+    for version in (1, 2):
+        target.deploy(publisher.release(model, version))
+    target.set_traffic(model, TrafficPlan(stable=2))
+    home = tmp_path / "home"
+    installation = Installation(home, tmp_path / "models", Ports(free_port(), free_port(), free_port(), gateway.port))
+    installation.save()
+    write_private(home / "secrets.json", asdict(replace(ensure_credentials(home, ()), production_token=TOKEN)))
+    write_spec(installation.models, model)
+
+    command = [sys.executable, "-c", "from taxiway.cli import main; main()", "rollback", model, "--home", str(home)]
+    words = ["--reason", "wrong answers", "--by", "dana"]
+    typed = [subprocess.run([*command, *words], capture_output=True, text=True, check=False) for _ in range(2)]
+
+    assert [0, 0] == [done.returncode for done in typed], typed
+    assert f"{model}: production went from version 2 to version 1 in" in typed[0].stdout
+    assert "not recorded in MLflow yet" in typed[0].stdout
+    assert TrafficPlan(stable=1) == target.status(model).plan
+    assert [(2, 1, "dana")] == [(kept.leaves, kept.to, kept.by) for kept in Orders(home / "rollbacks").waiting(model)]
+
+
+def write_spec(models: Path, model: str) -> None:
+    """Write the example's spec under another name."""
+    models.mkdir()
+    for name in ("_defaults", "flight_delays"):
+        text = (PROJECT / "include" / "models" / f"{name}.yaml").read_text(encoding="utf-8")
+        path = models / f"{name}.yaml".replace("flight_delays", model)
+        path.write_text(text.replace("model: flight_delays", f"model: {model}"), encoding="utf-8")

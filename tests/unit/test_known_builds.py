@@ -11,6 +11,7 @@ import pytest
 
 from taxiway.domain.evidence import Verdict
 from taxiway.stages.build import Build
+from taxiway.stages.candidates import STATE, State
 from taxiway.stages.data import snapshot_data
 from taxiway.stages.digests import directory_digest
 from taxiway.stages.evidence_store import evidence_of
@@ -88,6 +89,16 @@ def test_the_same_commit_and_data_point_at_the_first(registry: FakeRegistry) -> 
 
     assert known(registry, again) == 1
     assert known(registry, fresh, flights(END + timedelta(days=7))) is None
+
+
+@pytest.mark.parametrize("reason", ["commit", "manual", "drift"])
+def test_no_build_brings_back_what_was_rolled_back(registry: FakeRegistry, reason: str) -> None:
+    """A repeated push, and a retraining on the same data, say that the version was taken out, and deliver nothing."""
+    registry.set_tags(SPEC.model, 1, {STATE: State.ROLLED_BACK.value})
+    build = opened(registry, "again", reason=reason)
+
+    assert known(registry, build) == 1
+    assert "version 1 (rolled_back)" in evidence_of(registry, build.run_id, "known_build").reasons[0]
 
 
 def test_data_that_cannot_be_taken_is_left_to_its_stage(registry: FakeRegistry) -> None:

@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from taxiway.bootstrap import PROJECT
 from taxiway.cli import app
+from taxiway.supervisor.credentials import ensure_credentials
+from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.processes import marked
 from taxiway.supervisor.state import is_supervised
 from tests.conftest import free_port
@@ -69,6 +71,38 @@ def test_down_when_nothing_runs(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "nothing to stop" in result.stdout
     assert not (tmp_path / "home").exists()
+
+
+def test_a_rollback_without_an_installation(tmp_path: Path) -> None:
+    """`rollback` says how to get an installation, exits with 1, and keeps no order."""
+    result = _taxiway("rollback", tmp_path / "home", "flight_delays", "--reason", "wrong answers")
+
+    assert result.exit_code == 1
+    assert "taxiway up" in result.stderr
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (["no_such_model", "--reason", "wrong answers"], 1, "there is no spec for model 'no_such_model'"),
+        (["flight_delays", "--reason", " "], 1, "a rollback needs a reason"),
+        (["flight_delays"], 2, "--reason"),
+        (["flight_delays", "--reason", "wrong answers"], 1, "the gateway does not answer"),
+    ],
+)
+def test_a_rollback_that_cannot_be(tmp_path: Path, arguments: list[str], exit_code: int, says: str) -> None:
+    """Nothing is ordered, and the message says what is missing."""
+    home = tmp_path / "home"
+    ports = {name: free_port() for name in SERVICES}
+    Installation.load(home).changed(**ports).save()
+    ensure_credentials(home, ())
+
+    result = _taxiway("rollback", home, *arguments)
+
+    assert result.exit_code == exit_code
+    assert says in result.stderr
+    assert list(home.glob("rollbacks/*/*.json")) == []
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--secrets"]])

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
+
 from taxiway.adapters.mlflow_rest import MlflowRest
 from taxiway.adapters.system_clock import SystemClock
 from taxiway.domain.values import Candidate
@@ -22,10 +24,15 @@ _TRANSFERS = 4
 
 
 class MlflowRegistry:
-    """Builds and candidates in one MLflow server with an artifact proxy; safe to share between threads."""
+    """Builds and candidates in one MLflow server with an artifact proxy; safe to share between threads.
 
-    def __init__(self, url: str, *, clock: Clock | None = None, page_size: int = 200) -> None:
-        self._rest = MlflowRest(url)
+    `seconds` is how long to wait for an answer where somebody is in a hurry.
+    """
+
+    def __init__(
+        self, url: str, *, clock: Clock | None = None, page_size: int = 200, seconds: float | None = None
+    ) -> None:
+        self._rest = MlflowRest(url) if seconds is None else MlflowRest(url, httpx.Timeout(seconds))
         self._page_size = page_size
         self._clock = clock or SystemClock()
         self._roots: dict[str, str] = {}

@@ -26,9 +26,9 @@ _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 class MlflowRest:
     """One MLflow server; safe to share between threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout: httpx.Timeout = _TIMEOUT) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT, transport=httpx.HTTPTransport(retries=1))
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, transport=httpx.HTTPTransport(retries=1))
         weakref.finalize(self, self._http.close)
 
     def get(self, path: str, *, allow: str = "", **params: str | int) -> dict[str, Any]:

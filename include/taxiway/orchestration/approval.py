@@ -11,6 +11,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
+from taxiway.orchestration.reasons import failed_for_good
 from taxiway.orchestration.tasks import RETRIES, permanent_errors_are_final
 from taxiway.spec import ModelSpec
 
@@ -86,12 +87,13 @@ class Decision(ApprovalOperator):
             comment = (event.get("params_input") or {}).get("comment", "")
             with permanent_errors_are_final():
                 self.decide({"by": who, "comment": comment}, approved=False)
-            raise AirflowFailException(f"{who} rejected the release: {comment or 'no comment'}") from error
+            raise failed_for_good(context, f"{who} rejected the release: {comment or 'no comment'}") from error
         except HITLTimeoutError as error:
-            raise AirflowFailException(
+            reason = (
                 f"nobody of {', '.join(self.approvers)} decided within {self.waited}. "
-                "Next: clear this task to ask again, or raise approval.timeout in the model spec."
-            ) from error
+                "Next: raise approval.timeout in the model spec, and push a new commit."
+            )
+            raise failed_for_good(context, reason) from error
         decision = {
             "by": answer["responded_by_user"]["id"],
             "at": answer["responded_at"].isoformat(),

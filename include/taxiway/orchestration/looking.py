@@ -14,10 +14,10 @@ from enum import StrEnum
 from typing import Any, TypedDict
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from taxiway.errors import PermanentError, TransientError
+from taxiway.orchestration.reasons import failed_for_good
 from taxiway.orchestration.tasks import RETRIES
 
 logger = logging.getLogger(__name__)
@@ -120,4 +120,4 @@ class LookSensor(BaseOperator):
             case Answer.DECIDED:
                 return event["result"]
             case Answer.STOPPED:
-                raise AirflowFailException(event["text"])
+                raise failed_for_good(context, event["text"])

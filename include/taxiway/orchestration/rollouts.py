@@ -95,5 +95,5 @@ def _rollout(model: str, version: int) -> Any:
 
     s = services()
     spec = s.spec(model)
-    s.rollbacks(spec).settle()
+    s.settle(spec)
     return RollOut(spec, version, s.registry, s.target(spec.environments.production), s.clock, s.orders)

@@ -113,7 +113,9 @@ class Delivery:
         record(self.registry, candidate.run_id, evidence)
         if decision.verdict is Verdict.FAILED:
             self._close(State.REJECTED, decision.reason)
-        self._set_state(State.TESTED)
+        with self.orders.turn(self.spec.model):
+            self.refuse_superseded()
+            self._set_state(State.TESTED)
         return evidence
 
     def approve(self, approved: Approved, signer: Signer) -> None:
@@ -122,7 +124,9 @@ class Delivery:
         candidate = self.candidate()
         statement = self._statement(candidate, self.spec.environments.production, approved)
         tags = {APPROVAL: signer.sign_statement(statement), STATE: State.APPROVED.value}
-        self.registry.set_tags(self.spec.model, self.version, tags)
+        with self.orders.turn(self.spec.model):
+            self.refuse_superseded()
+            self.registry.set_tags(self.spec.model, self.version, tags)
         subject = {"version": str(self.version), "digest": candidate.tags[DIGEST]}
         figures: dict[str, Json] = {
             "approved_by": approved.by,
@@ -182,6 +186,7 @@ class Delivery:
                 if state_of(self.candidate()) not in CLOSED:
                     tags = {STATE: State.REJECTED.value, REASON: reason[:500]}
                     self.registry.set_tags(self.spec.model, self.version, tags)
+                reason = self.candidate().tags.get(REASON, reason)
             self._leave_challenger(reason)
         title = f"{self.spec.model} version {self.version} was not delivered"
         notifier.notify(Notification(self.spec.model, "delivery_stopped", title, reason))

@@ -7,6 +7,7 @@ from taxiway.domain.release import BuildRecord, PromotionRecord, record_digest, 
 from taxiway.domain.values import PREVIOUS, Candidate, Notification
 from taxiway.ports import Clock, Notifier, Registry, Signer
 from taxiway.spec import ModelSpec
+from taxiway.stages.aliases import alias_history
 from taxiway.stages.candidates import APPROVAL, REQUESTED_BY, release_of
 from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.uat import sign_offs
@@ -31,7 +32,10 @@ def record_release(
         evidence=evidence,
         sign_offs=sign_offs(candidate),
         approval=approval,
-        rollout={"history": evidence[STAGES.index("rollout")].figures["history"]},
+        rollout={
+            "history": evidence[STAGES.index("rollout")].figures["history"],
+            "aliases": list(alias_history(registry, candidate)),
+        },
         promoted_at=clock.now(),
         previous=_previous_record(spec.model, version, registry),
     )

@@ -88,13 +88,15 @@ class Rollbacks:
         started = self.clock.now()
         with self.orders.alone(self.spec.model, self.patience) as alone:
             kept = self._repeated(order)
-            if kept is None and (done := self._done_before(order)) is not None:
+            problem = self._registry_problem()
+            if kept is None and not problem and (done := self._done_before(order)) is not None:
                 return done
-            kept = kept or self._kept(order)
-            self._switch(kept)
+            kept = kept or self._kept(order, known=not problem)
+            self._switch(kept, known=not problem)
             seconds = (self.clock.now() - started).total_seconds()
             if not alone:
                 problem = "another process has moved traffic of this model for long: it may be hanging"
+            if problem:
                 return self._outcome(kept, seconds, (problem,), recorded=False)
             try:
                 problems = self._record_waiting()
@@ -114,7 +116,7 @@ class Rollbacks:
                 raise TransientError("another process moves traffic of this model", where=self.spec.model)
             waiting = self.orders.waiting(self.spec.model)
             if waiting:
-                self._switch(waiting[-1])
+                self._switch(waiting[-1], known=True)
                 self._record_waiting()
             return waiting
 
@@ -125,6 +127,14 @@ class Rollbacks:
             return None
         self.production.deploy(release_of(self.spec, previous, previous.tags[APPROVAL]))
         return previous.version
+
+    def _registry_problem(self) -> str:
+        """Ask the registry once, because one that hangs costs its whole timeout; tells why it does not answer."""
+        try:
+            self.registry.by_alias(self.spec.model, CHAMPION)
+        except RegistryUnavailable as error:
+            return str(error)
+        return ""
 
     def _done_before(self, order: Order) -> Outcome | None:
         """Return what an order did that was carried out to its end before it was repeated."""
@@ -150,25 +160,28 @@ class Rollbacks:
             self.orders.remove(waiting[-1])
         return None
 
-    def _kept(self, order: Order) -> KeptOrder:
+    def _kept(self, order: Order, *, known: bool) -> KeptOrder:
         """Decide which version serves next, from the registry or else from what production has ready; keep that."""
         status = self.production.status(self.spec.model)
         now = self.clock.now()
         try:
-            leaves, to = known_target(self.spec.model, order.to, status, self.registry)
+            leaves, to = known_target(self.spec.model, order.to, status, self.registry) if known else (None, None)
         except RegistryUnavailable:
+            known = False
+        if not known or to is None:
             leaves, to = served_target(order.to, status)
         kept = KeptOrder(self.spec.model, order.name or now.isoformat(), order.by, order.reason, now, leaves, to)
         self.orders.keep(kept)
         return kept
 
-    def _switch(self, order: KeptOrder) -> None:
+    def _switch(self, order: KeptOrder, *, known: bool) -> None:
         """Have production serve the version alone; an order that production refuses is dropped."""
         wanted = TrafficPlan(stable=order.to)
         try:
             if self.production.status(order.model).plan == wanted:
                 return
-            self._load(order)
+            if known:
+                self._load(order)
             self.production.set_traffic(order.model, wanted)
         except PermanentError:
             self.orders.remove(order)
