@@ -173,11 +173,13 @@ def roll_back(bench: Bench) -> None:
 
 def abort(bench: Bench) -> None:
     """Begin the rollout of a version that answers nothing: callers are answered by the champion."""
-    bench.approve(BROKEN)
+    s, delivery = bench.services, bench.approve(BROKEN)
     rollout = bench.rollout(BROKEN, {**rollout_of(bench.size), "shadow": None})
     with bench.phase("deploy of a broken version"):
         rollout.start()
     assert bench.follow(rollout, BROKEN) is Phase.ABORTED
+    with bench.phase("end of the aborted delivery"):
+        delivery.stop("it was aborted", production=s.target("production"), notifier=s.notifier(bench.spec))
 
 
 def scenario(bench: Bench, answered: Callable[[], int]) -> None:
