@@ -61,38 +61,11 @@ from taxiway.traffic.tally import quantile
 
 MODEL, LOCKED = "tiny", PROJECT / "examples" / "flight_delays" / "requirements.txt"
 FIRST, SECOND, BAD, BROKEN = 1, 2, 3, 4
+MAKE_MODELS = Path(__file__).with_name("_tiny_models.py")
 PROGRAMS = ("gateway-production", "mlflow")
 MAX_ROLLBACK_S, MIN_REQUESTS = 1.0, 100_000
 RECORD = struct.Struct("<ddhh")  # due, seconds, status (0: no answer), version
 _PATIENCE, _POLL, _LOOK_SECONDS = 180.0, 0.05, 0.5
-
-MAKE_MODELS = """
-import sys
-from pathlib import Path
-import mlflow.pyfunc, mlflow.sklearn, pandas as pd
-from mlflow.models import infer_signature
-from sklearn.linear_model import LinearRegression
-
-root = Path(sys.argv[1])
-frame = pd.DataFrame({"x": [0.0, 1.0, 2.0, 3.0], "y": [0.0, 0.0, 1.0, 1.0]})
-signature = infer_signature(frame, frame["x"])
-for version in (1, 2, 3):
-    model = LinearRegression().fit(frame, frame["x"] + frame["y"] + version / 1000)
-    mlflow.sklearn.save_model(model, root / str(version), signature=signature, serialization_format="cloudpickle",
-                              pip_requirements=["mlflow-skinny"])
-(root / "broken.py").write_text(sys.argv[2])
-mlflow.pyfunc.save_model(root / "4", python_model=str(root / "broken.py"), pip_requirements=["mlflow-skinny"],
-                         signature=signature)
-"""
-BROKEN_MODEL = """
-import mlflow
-
-class Broken(mlflow.pyfunc.PythonModel):
-    def predict(self, context, model_input):
-        raise RuntimeError
-
-mlflow.models.set_model(Broken())
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +96,8 @@ class Bench:
 
     def rollout(self, version: int, steps: dict[str, Any] | None = None) -> RollOut:
         """Return the rollout of a version, with all steps of the spec or with others."""
-        spec = self.spec if steps is None else with_rollout(self.spec, steps)
+        rollout = self.spec.rollout if steps is None else steps
+        spec = ModelSpec.model_validate({**self.spec.model_dump(), "rollout": rollout})
         s = self.services
         return RollOut(spec, version, s.registry, s.target("production"), s.clock)
 
@@ -167,12 +141,9 @@ class Bench:
         return state.phase
 
 
-def scenario(bench: Bench, answered: Callable[[], int]) -> None:
-    """Do to production what may happen to it, under the load that runs."""
-    production, size = bench.services.target("production"), bench.size
-    with bench.phase("quiet"):
-        time.sleep(2 * size.seconds)
-
+def deliver(bench: Bench) -> None:
+    """Take a version through all steps, and the next one through none."""
+    production = bench.services.target("production")
     delivery, rollout = bench.approve(SECOND), bench.rollout(SECOND)
     with bench.phase("deploy"):
         rollout.start()
@@ -180,43 +151,51 @@ def scenario(bench: Bench, answered: Callable[[], int]) -> None:
     with bench.phase("promotion"):
         rollout.finish()
         delivery.promote(production)
-
     delivery, rollout = bench.approve(BAD), bench.rollout(BAD, {"steps": [{"traffic": 100}]})
     with bench.phase("delivery without steps"):
         bench.moments["approved"] = time.monotonic()
         rollout.start()
         rollout.finish()
         delivery.promote(production)
-        time.sleep(size.seconds / 4)
+        time.sleep(bench.size.seconds / 4)
 
+
+def roll_back(bench: Bench) -> None:
+    """Roll the version without steps back, as the pipeline and the command do."""
+    s = bench.services
+    ports: Any = {"registry": s.registry, "production": s.target("production"), "clock": s.clock}
     with bench.phase("rollback"):
         bench.moments["rollback"] = time.monotonic()
-        s = bench.services
-        order = Order("dana", "wrong answers")
-        rollback(
-            bench.spec,
-            order,
-            registry=s.registry,
-            production=production,
-            clock=s.clock,
-            notifier=s.notifier(bench.spec),
-        )
+        rollback(bench.spec, Order("dana", "wrong answers"), notifier=s.notifier(bench.spec), **ports)
         bench.moments["rolled back"] = time.monotonic()
-        time.sleep(size.seconds / 4)
+        time.sleep(bench.size.seconds / 4)
 
-    bench.approve(BROKEN)
-    rollout = bench.rollout(BROKEN, {**rollout_of(size), "shadow": None})
+
+def abort(bench: Bench) -> None:
+    """Begin the rollout of a version that answers nothing: callers are answered by the champion."""
+    s, delivery = bench.services, bench.approve(BROKEN)
+    rollout = bench.rollout(BROKEN, {**rollout_of(bench.size), "shadow": None})
     with bench.phase("deploy of a broken version"):
         rollout.start()
     assert bench.follow(rollout, BROKEN) is Phase.ABORTED
+    with bench.phase("end of the aborted delivery"):
+        delivery.stop("it was aborted", production=s.target("production"), notifier=s.notifier(bench.spec))
 
-    for _ in range(size.reloads):
+
+def scenario(bench: Bench, answered: Callable[[], int]) -> None:
+    """Do to production what may happen to it, under the load that runs."""
+    with bench.phase("quiet"):
+        time.sleep(2 * bench.size.seconds)
+    deliver(bench)
+    roll_back(bench)
+    abort(bench)
+    for _ in range(bench.size.reloads):
         with bench.phase("reload"):
             reload(bench.installation, "production")
-            time.sleep(size.seconds / 4)
+            time.sleep(bench.size.seconds / 4)
     with bench.phase("quiet again"):
-        time.sleep(size.seconds)
-        while answered() < size.requests:
+        time.sleep(bench.size.seconds)
+        while answered() < bench.size.requests:
             time.sleep(1.0)
 
 
@@ -227,11 +206,6 @@ def rollout_of(size: Size) -> dict[str, Any]:
     few = 3 if size.requests == 0 else 20
     analysis = {"max_latency_ratio": 100.0, "min_requests": few}
     return {"shadow": {"duration": seconds, "min_requests": few}, "steps": steps, "analysis": analysis}
-
-
-def with_rollout(spec: ModelSpec, rollout: dict[str, Any]) -> ModelSpec:
-    """Return the spec with another rollout."""
-    return ModelSpec.model_validate({**spec.model_dump(), "rollout": rollout})
 
 
 def summarize(bench: Bench, answers: list[Answer]) -> dict[str, Any]:
@@ -324,10 +298,10 @@ def measure(directory: Path, size: Size) -> dict[str, Any]:
     cache.mkdir(exist_ok=True)
     (installation.home / "cache").symlink_to(cache)
     models, answers = directory / "models", directory / "answers"
-    with process("--supervise", str(installation.home)) as supervisor:
+    with process("--supervise", str(installation.home)):
         python = ensure_environment(LOCKED, cache, timeout=timedelta(minutes=10)).python
-        subprocess.run([python, "-c", MAKE_MODELS, models, BROKEN_MODEL], check=True, capture_output=True)
-        wait_for(lambda: _is_running(installation, supervisor), "the gateway and MLflow")
+        subprocess.run([python, MAKE_MODELS, models], check=True, capture_output=True)
+        wait_for(lambda: (now := read_state(installation.run)) and now.phase == "running", "the gateway and MLflow")
         example = load_spec(installation.models / "flight_delays.yaml", {"TAXIWAY_HOME": str(installation.home)})
         spec = ModelSpec.model_validate({**example.model_dump(), "model": MODEL, "rollout": rollout_of(size)})
         bench = Bench(open_services(installation, os.environ), installation, size, spec)
@@ -376,11 +350,11 @@ async def load(url: str, pace: Pace, file: Path) -> int:
 
 
 @contextmanager
-def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(*words: str) -> Iterator[None]:
     """Run this file in a process of its own; it ends with SIGTERM."""
     started = subprocess.Popen([sys.executable, __file__, *words])
     try:
-        yield started
+        yield
     finally:
         started.terminate()
         started.wait(_PATIENCE)
@@ -393,13 +367,6 @@ def wait_for(look: Callable[[], Any], what: str) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"waited {_PATIENCE:g} s in vain for {what}")
         time.sleep(_POLL)
-
-
-def _is_running(installation: Installation, supervisor: subprocess.Popen[bytes]) -> bool:
-    if supervisor.poll() is not None:
-        raise SystemExit("the gateway and MLflow did not start")
-    state = read_state(installation.run)
-    return state is not None and state.phase == "running"
 
 
 def _answer(due: float, seconds: float, status: int, version: int) -> Answer:

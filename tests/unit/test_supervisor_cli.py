@@ -105,6 +105,14 @@ def test_a_rollback_that_cannot_be(tmp_path: Path, arguments: list[str], exit_co
     assert list(home.glob("rollbacks/*/*.json")) == []
 
 
+def test_reload_when_nothing_runs(tmp_path: Path) -> None:
+    """`reload` needs a supervisor that starts the next process."""
+    result = _taxiway("reload", tmp_path / "home", "production")
+
+    assert result.exit_code == 1
+    assert "Taxiway is not up" in result.stderr
+
+
 @pytest.mark.parametrize("options", [[], ["--json"], ["--secrets"]])
 def test_status_without_an_installation(tmp_path: Path, options: list[str]) -> None:
     """`status` says how to get an installation, and exits with 1."""

@@ -118,6 +118,17 @@ def test_serving_outlives_a_dead_supervisor(wanted: dict[str, Program]) -> None:
     assert {name for name, program in wanted.items() if program.outlives} == {"gateway-staging", "gateway-production"}
 
 
+def test_gateways_are_handed_their_sockets(wanted: dict[str, Program], installation: Installation) -> None:
+    """The supervisor listens for the gateways, so that their processes can be exchanged; they bind no port."""
+    ports = {name: program.port for name, program in wanted.items() if program.port is not None}
+
+    assert ports == {
+        "gateway-staging": installation.ports.staging,
+        "gateway-production": installation.ports.production,
+    }
+    assert not [name for name in ports if "--port" in wanted[name].command]
+
+
 def _secrets_in(program: Program, credentials: Credentials) -> set[str]:
     text = " ".join([*program.command, *program.environment.values()])
     named = {name: getattr(credentials, name) for name in credentials.__slots__ if name != "passwords"}

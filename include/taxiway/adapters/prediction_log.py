@@ -14,15 +14,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxiway.domain.values import Window
 from taxiway.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd  # a gateway imports this module, and pandas is a third of its start
 
 SEGMENTS = "segments"
 _TIME = pa.timestamp("us", tz="UTC")

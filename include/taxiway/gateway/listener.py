@@ -65,7 +65,9 @@ async def _drain(runner: web.AppRunner, site: web.SockSite) -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Wait for the condition, but not longer than the grace."""
+    """Wait for the condition, but not longer than the grace; what was accepted a moment ago shows up first."""
     deadline = asyncio.get_running_loop().time() + _GRACE
-    while not condition() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (aiohttp has no event)
+    while asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(_POLL)
+        if condition():
+            return
