@@ -227,6 +227,7 @@ class GatewayProcess:
 
     def __init__(self, home: Path, registry: Path, verify_key: Path, *options: str) -> None:
         self.home = home
+        self.variables: dict[str, str] = {}
         self.places = Path(tempfile.mkdtemp(prefix="taxiway-"))  # short: sockets are in it
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -260,6 +261,10 @@ class GatewayProcess:
             self.stop()
         shutil.rmtree(self.places, ignore_errors=True)
 
+    def workspaces(self) -> list[Path]:
+        """Return the directories that hold sockets and homes of scorers."""
+        return list(self.places.glob("taxiway-*/serving-*"))
+
     def in_places(self, name: str = "*") -> list[Path]:
         """Return what of that name lies in the workspaces of the gateway and its scorers."""
         return list(self.places.glob(f"taxiway-*/**/{name}"))
@@ -278,11 +283,12 @@ class GatewayProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(PROJECT / "include"), str(PROJECT)])
+        own = {"PYTHONPATH": path, "TMPDIR": str(self.places), "TAXIWAY_TEST_CACHE": str(CACHE)}
         with (self.home / "gateway.log").open("ab") as output:
             return subprocess.Popen(
                 self._command,
                 cwd=PROJECT,
-                env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.places), "TAXIWAY_TEST_CACHE": str(CACHE)},
+                env={**os.environ, **own, **self.variables},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

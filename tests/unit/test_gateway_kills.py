@@ -111,14 +111,14 @@ def test_killed_gateway_comes_back_as_it_was(gateway: GatewayProcess, kind: str)
         gateway.start()
 
     assert set(caller.statuses.values()) <= {200, 503}
-    assert len(gateway.in_places("serving-*")) == 1
+    assert len(gateway.workspaces()) == 1
     _check(gateway, kind, caller)
 
 
 def test_stopped_gateway_leaves_nothing(gateway: GatewayProcess) -> None:
     """After all of it, an orderly stop leaves no process and no directory."""
     assert gateway.stop() == 0
-    assert (gateway.scorers(), gateway.in_places("serving-*")) == ([], [])
+    assert (gateway.scorers(), gateway.workspaces()) == ([], [])
 
 
 def _begin(gateway: GatewayProcess, kind: str) -> None:
@@ -129,6 +129,7 @@ def _begin(gateway: GatewayProcess, kind: str) -> None:
 
 def _check(gateway: GatewayProcess, kind: str, caller: Traffic) -> None:
     """The plan stands; each answered request is in the log once for who answered, and once at most for the shadow."""
+    wait_until(lambda: httpx.get(f"{gateway.url}/readyz", trust_env=False).status_code == httpx.codes.OK)
     assert GatewayTarget(gateway.url, TOKEN).status(MODEL).plan == PLANS[kind]
     log = _log(gateway)
     log = log[log["request_id"].isin(caller.answered)]

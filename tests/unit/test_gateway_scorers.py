@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,29 @@ def test_a_scorer_sees_only_its_own(gateway: GatewayProcess, publisher: Publishe
     answer = _ask(gateway, model, float(gateway.port))
 
     assert answer.json() == {"predictions": ["[]"]}
+
+
+def test_without_bubblewrap_it_serves_and_ends_all_the_same(
+    publisher: Publisher, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Where the fence is missing the same model finds what it looks for; a killed gateway takes it along there too."""
+    process = GatewayProcess(tmp_path, publisher.registry, keys[1])
+    process.variables["PATH"] = "/nowhere"
+    try:
+        process.start()
+        target = GatewayTarget(process.url, TOKEN)
+        target.deploy(publisher.release("open", SPY))
+        target.set_traffic("open", TrafficPlan(stable=SPY))
+        found = _ask(process, "open", float(process.port)).json()["predictions"][0]
+        process.stop(signal.SIGKILL)
+        wait_until(lambda: process.scorers() == [])
+    finally:
+        process.remove()
+
+    assert {
+        name for name in ("state", "gateway", "signature", "network", "processes") if f"'{name}'" not in found
+    } == set()
+    assert "'token'" not in found
 
 
 def test_a_hungry_version_is_killed_and_the_champion_answers(gateway: GatewayProcess, publisher: Publisher) -> None:

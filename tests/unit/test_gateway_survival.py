@@ -92,7 +92,7 @@ def test_orderly_stop_compacts_the_log(start: Start, publisher: Publisher, model
     assert gateway.stop(signal.SIGTERM) == 0
 
     assert gateway.scorers() == []
-    assert gateway.in_places("serving-*") == []
+    assert gateway.workspaces() == []
     assert list(gateway.log.rglob("*.jsonl")) == []
     assert sorted(path.parent.name for path in gateway.log.rglob("*.parquet")) == ["date=2013-02-01", "date=2013-02-02"]
     assert list(logged(gateway, answered, model)["key"]) == ["k1", "k2"]
