@@ -45,7 +45,7 @@ CACHE = Path(os.environ.get("TAXIWAY_TEST_CACHE", Path(tempfile.gettempdir()) / 
 TOKEN = "token-of-the-test"
 ENVIRONMENT = "staging"
 MAX_REQUEST_BYTES = 100_000
-NEEDS_Z, DOES_NOT_LOAD, SLOW = 3, 4, 5
+NEEDS_Z, DOES_NOT_LOAD, SLOW, HUNGRY, SPY = 3, 4, 5, 6, 7
 STARTED = "slow-model-started"
 T = TypeVar("T")
 
@@ -63,9 +63,11 @@ for version, columns in ((1, ["x", "y"]), (2, ["x", "y"]), (3, ["x", "y", "z"]))
     signature = infer_signature(frame[columns], model.predict(frame[columns]))
     mlflow.sklearn.save_model(model, root / str(version), signature=signature, serialization_format="cloudpickle",
                               pip_requirements=["mlflow-skinny"])
-(root / "slow.py").write_text(sys.argv[2])
-mlflow.pyfunc.save_model(root / "5", python_model=str(root / "slow.py"), pip_requirements=["mlflow-skinny"],
-                         signature=infer_signature(frame[["x"]], frame["x"]))
+for version, source in enumerate(sys.argv[2:], 5):
+    path = root / f"model_{version}.py"
+    path.write_text(source)
+    mlflow.pyfunc.save_model(root / str(version), python_model=str(path), pip_requirements=["mlflow-skinny"],
+                             signature=infer_signature(frame[["x"]], frame["x"]))
 """
 SLOW_MODEL = f"""
 import os, time
@@ -84,18 +86,79 @@ class Slow(mlflow.pyfunc.PythonModel):
 
 mlflow.models.set_model(Slow())
 """
+HUNGRY_MODEL = """
+import time
+import mlflow
+
+class Hungry(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input):
+        megabytes = int(model_input["x"].max())
+        if megabytes > 10:
+            held = b"x" * (megabytes * 1024 * 1024)
+            time.sleep(30)
+        return model_input["x"].to_numpy()
+
+mlflow.models.set_model(Hungry())
+"""
+SPY_MODEL = """
+import os, socket
+from pathlib import Path
+import mlflow
+
+MODEL = Path(__file__).resolve().parent
+HOME = MODEL.parents[3]
+
+def connect(*address):
+    with socket.create_connection(address, timeout=2):
+        return "connected"
+
+ATTEMPTS = {
+    "state": lambda port: (HOME / "state.json").read_text(),
+    "gateway": lambda port: [str(path) for path in HOME.iterdir() if path.name != "versions"],
+    "other versions": lambda port: [str(path) for path in (HOME / "versions").glob("*/*") if path != MODEL.parent],
+    "signature": lambda port: [str(path) for path in MODEL.parent.iterdir() if path != MODEL],
+    "other workspaces": lambda port: [str(path) for path in Path.home().parents[1].iterdir()
+                                      if path != Path.home().parent],
+    "network": lambda port: connect("127.0.0.1", port),
+    "processes": lambda port: [name for name in os.listdir("/proc") if name.isdigit()
+                               and b"gateway_process" in Path("/proc", name, "cmdline").read_bytes()],
+    "own model": lambda port: (MODEL / "MLmodel").write_text("evil"),
+    "system": lambda port: Path("/usr/evil").write_text("evil"),
+    "token": lambda port: [name for name in os.environ if "TOKEN" in name or "KEY" in name],
+}
+
+def spy(port):
+    for name, attempt in ATTEMPTS.items():
+        try:
+            if attempt(port):
+                yield name
+        except OSError:
+            pass
+
+class Spy(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        self.at_load = list(spy(1))
+
+    def predict(self, context, model_input):
+        return [str(self.at_load + list(spy(int(x)))) for x in model_input["x"]]
+
+mlflow.models.set_model(Spy())
+"""
 
 
 def tiny_models(directory: Path) -> Path:
     """Return a directory with the models of this module, made once.
 
-    1 and 2 predict x * version + y; 3 needs z too; 4 does not load; 5 takes x seconds, or dies when x is negative.
+    1 and 2 predict x * version + y; 3 needs z too; 4 does not load; 5 takes x seconds, or dies when x is negative;
+    6 takes x megabytes when x is more than 10; 7 predicts what it should not have got, on x as a port of this machine.
     """
     made = directory / "tiny-models"
     if not made.exists():
         fresh = directory / "tiny-models.new"
         python = ensure_environment(LOCK, CACHE, timeout=timedelta(minutes=10)).python
-        subprocess.run([python, "-c", MAKE_MODELS, fresh, SLOW_MODEL], check=True, capture_output=True)
+        subprocess.run(
+            [python, "-c", MAKE_MODELS, fresh, SLOW_MODEL, HUNGRY_MODEL, SPY_MODEL], check=True, capture_output=True
+        )
         shutil.copytree(fresh / "1", fresh / str(DOES_NOT_LOAD))
         (fresh / str(DOES_NOT_LOAD) / "model.pkl").write_bytes(b"this is no pickle")
         fresh.rename(made)
@@ -166,6 +229,7 @@ class GatewayProcess:
 
     def __init__(self, home: Path, registry: Path, verify_key: Path, *options: str) -> None:
         self.home = home
+        self.variables: dict[str, str] = {}
         self.places = Path(tempfile.mkdtemp(prefix="taxiway-"))  # short: sockets are in it
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -197,15 +261,19 @@ class GatewayProcess:
         """Stop the gateway if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.stop()
-        shutil.rmtree(self.places)
+        shutil.rmtree(self.places, ignore_errors=True)
 
-    def left_in_places(self, name: str = "*") -> list[Path]:
-        """Return what lies in the scorers' directories."""
-        return [path for path in self.places.glob(f"taxiway-*/*/**/{name}") if path.exists()]
+    def workspaces(self) -> list[Path]:
+        """Return the directories that hold sockets and homes of scorers."""
+        return list(self.places.glob("taxiway-*/serving-*"))
 
-    def scorers(self) -> list[int]:
-        """Return the process ids of this gateway's scorers."""
-        marker = str(self.home / "versions").encode()
+    def in_places(self, name: str = "*") -> list[Path]:
+        """Return what of that name lies in the workspaces of the gateway and its scorers."""
+        return list(self.places.glob(f"taxiway-*/**/{name}"))
+
+    def scorers(self, part: str = "") -> list[int]:
+        """Return the process ids of this gateway's scorers, or of those of "model/version"."""
+        marker = str(self.home / "versions" / part).encode()
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -217,11 +285,12 @@ class GatewayProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(PROJECT / "include"), str(PROJECT)])
+        own = {"PYTHONPATH": path, "TMPDIR": str(self.places), "TAXIWAY_TEST_CACHE": str(CACHE)}
         with (self.home / "gateway.log").open("ab") as output:
             return subprocess.Popen(
                 self._command,
                 cwd=PROJECT,
-                env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(self.places)},
+                env={**os.environ, **own, **self.variables},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

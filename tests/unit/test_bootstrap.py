@@ -47,3 +47,13 @@ def test_without_a_home_nothing_is_guessed() -> None:
     """An installation without TAXIWAY_HOME is refused with what to do."""
     with pytest.raises(SettingsError, match="taxiway up"):
         settings({})
+
+
+def test_memory_of_scorers_is_a_number_of_megabytes(tmp_path: Path) -> None:
+    """The variable counts when it is a positive whole number; anything else is refused by name."""
+    home = {"TAXIWAY_HOME": str(tmp_path)}
+    assert settings(home).scorer_memory_mb == 4096
+    assert settings({**home, "TAXIWAY_SCORER_MEMORY_MB": "512"}).scorer_memory_mb == 512
+    for wrong in ("", "0", "-1", "4G", "1.5"):
+        with pytest.raises(SettingsError, match="TAXIWAY_SCORER_MEMORY_MB is"):
+            settings({**home, "TAXIWAY_SCORER_MEMORY_MB": wrong})

@@ -5,6 +5,7 @@ A rollback needs nothing but this gateway.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import uuid
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.domain.values import CHAMPION, PREVIOUS, Release, TrafficPlan
 from taxiway.errors import IntegrityError
+from taxiway.gateway.state import Desired, save_state
 from taxiway.stages.candidates import APPROVAL, DIGEST, LOCK
 from taxiway.stages.model_files import ModelFiles
 from taxiway.stages.orders import Orders
@@ -25,10 +28,30 @@ from taxiway.supervisor.credentials import ensure_credentials, write_private
 from taxiway.supervisor.installation import Installation, Ports
 from tests.conftest import free_port
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry, FakeRun
-from tests.gateway_process import PROJECT, TOKEN, GatewayProcess, Publisher, Start, gateways, tiny_models, wait_until
+from tests.gateway_process import (
+    ENVIRONMENT,
+    PROJECT,
+    TOKEN,
+    GatewayProcess,
+    Publisher,
+    Start,
+    gateways,
+    tiny_models,
+    wait_until,
+)
 from tests.unit.model_versions import example_spec
 from tests.unit.test_model_files import CHANGES_AT_REST, STORED_CHANGES, Change
 
+APPROVAL_CHANGES = {
+    "for another environment": "environment",
+    "for another version": "version",
+    "for another model": "model",
+    "for another digest": "digest",
+    "for another lock": "lock",
+    "forged": "",
+    "missing": "",
+}
+"""What can be done to the approval in the gateway's state -> what the refusal says."""
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 
 
@@ -112,22 +135,72 @@ def test_a_rollback_to_changed_files_moves_no_traffic(
     assert champion.version == 2
 
 
-@pytest.mark.parametrize("case", ["link", "another-key", "other-lock"])
-def test_files_changed_on_the_gateways_disk_are_not_loaded_again(
-    start: Start, publisher: Publisher, model: str, case: str
-) -> None:
-    """A gateway that starts again verifies its own files before it loads them."""
+def test_nothing_that_was_changed_on_its_disk_is_loaded_again(start: Start, publisher: Publisher) -> None:
+    """A gateway that starts again verifies files and approvals before it loads: each change is found, and named."""
     gateway = start()
-    target = GatewayTarget(gateway.url, TOKEN)
-    target.deploy(publisher.release(model, 1))
-    target.set_traffic(model, TrafficPlan(stable=1))
     gateway.stop()
-    change, says = CHANGES_AT_REST[case]
-    change(ModelFiles(gateway.home / "versions" / model / "1"))
+    state = {case: _at_rest(gateway, publisher, f"rest_{number}") for number, case in enumerate(CHANGES_AT_REST)}
+    says = {release.model: CHANGES_AT_REST[case][1] for case, release in state.items()}
+    for case, release in state.items():
+        CHANGES_AT_REST[case][0](_files(gateway, release))
+    for number, (change, text) in enumerate(APPROVAL_CHANGES.items()):
+        release = _at_rest(gateway, publisher, f"approval_{number}")
+        state[change] = _with_changed_approval(release, change, publisher)
+        says[release.model] = text
+    desired = {item.model: Desired({item.version: item}, TrafficPlan(stable=item.version)) for item in state.values()}
+    save_state(gateway.home / "state.json", desired)
+
     gateway.start()
 
-    wait_until(lambda: target.status(model).versions[0].state == "failed")
-    assert says in target.status(model).versions[0].detail
+    target = GatewayTarget(gateway.url, TOKEN)
+    wait_until(lambda: set(_ready(gateway)[1].values()) == {"failed"})
+    found = {model: target.status(model).versions[0].detail for model in says}
+    assert {model: detail for model, detail in found.items() if says[model] not in detail} == {}
+    assert _ready(gateway)[0] == 503
+    assert gateway.scorers() == []
+    assert {_status_of_a_request(gateway, model) for model in says} == {503}
+
+
+def _files(gateway: GatewayProcess, release: Release) -> ModelFiles:
+    return ModelFiles(gateway.home / "versions" / release.model / str(release.version))
+
+
+def _at_rest(gateway: GatewayProcess, publisher: Publisher, model: str) -> Release:
+    """Put a good version on the disk of a gateway that does not run, as a delivery would have."""
+    release = publisher.release(model, 1)
+    run, files = publisher.run_of(model, 1), _files(gateway, release)
+    shutil.copytree(run / "model", files.model)
+    shutil.copyfile(run / "taxiway" / "model.sig", files.signature)
+    shutil.copyfile(run / "taxiway" / "requirements.txt", files.lock)
+    return release
+
+
+def _with_changed_approval(release: Release, change: str, publisher: Publisher) -> Release:
+    """Return the release with an approval that was given for something else, or by nobody."""
+    others = {
+        "for another environment": lambda: publisher.approved(release, "production"),
+        "for another version": lambda: publisher.approved(replace(release, version=2), ENVIRONMENT),
+        "for another model": lambda: publisher.approved(replace(release, model="other"), ENVIRONMENT),
+        "for another digest": lambda: publisher.approved(replace(release, digest="sha256:0"), ENVIRONMENT),
+        "for another lock": lambda: publisher.approved(replace(release, lock_digest="sha256:0"), ENVIRONMENT),
+        "forged": lambda: replace(release, approval=release.approval.replace("A", "B")),
+        "missing": lambda: replace(release, approval=""),
+    }
+    return replace(release, approval=others[change]().approval)
+
+
+def _ready(gateway: GatewayProcess) -> tuple[int, dict[str, str]]:
+    answer = httpx.get(f"{gateway.url}/readyz", trust_env=False)
+    return answer.status_code, {model: states["1"] for model, states in answer.json()["models"].items()}
+
+
+def _status_of_a_request(gateway: GatewayProcess, model: str) -> int:
+    return httpx.post(
+        f"{gateway.url}/models/{model}/invocations",
+        content='{"inputs": {"x": [1.0], "y": [1.0]}}',
+        headers={"Content-Type": "application/json"},
+        trust_env=False,
+    ).status_code
 
 
 def test_a_rollback_needs_nothing_but_the_gateway(

@@ -92,6 +92,7 @@ def test_orderly_stop_compacts_the_log(start: Start, publisher: Publisher, model
     assert gateway.stop(signal.SIGTERM) == 0
 
     assert gateway.scorers() == []
+    assert gateway.workspaces() == []
     assert list(gateway.log.rglob("*.jsonl")) == []
     assert sorted(path.parent.name for path in gateway.log.rglob("*.parquet")) == ["date=2013-02-01", "date=2013-02-02"]
     assert list(logged(gateway, answered, model)["key"]) == ["k1", "k2"]
@@ -122,9 +123,9 @@ def test_slow_hanging_and_dying_model(start: Start, publisher: Publisher, model:
         assert ask(-1).status_code == 503
         wait_until(recovered)
 
-        assert gateway.left_in_places(STARTED) == []
+        assert gateway.in_places(STARTED) == []
         begun = callers.submit(ask, 2.0)
-        wait_until(lambda: gateway.left_in_places(STARTED))
+        wait_until(lambda: gateway.in_places(STARTED))
         assert gateway.stop(signal.SIGTERM) == 0
         assert begun.result().json() == {"predictions": [2.0]}
 

@@ -133,3 +133,15 @@ def _secrets_in(program: Program, credentials: Credentials) -> set[str]:
     text = " ".join([*program.command, *program.environment.values()])
     named = {name: getattr(credentials, name) for name in credentials.__slots__ if name != "passwords"}
     return {name for name, value in {**named, **credentials.passwords}.items() if value in text}
+
+
+def test_callers_tokens_go_where_they_are_needed(installation: Installation, credentials: Credentials) -> None:
+    """A gateway learns the token of its own callers, the pipeline both, MLflow none; the rest is for gateways."""
+    names = ("TAXIWAY_STAGING_DATA_TOKEN", "TAXIWAY_PRODUCTION_DATA_TOKEN", "TAXIWAY_SCORER_MEMORY_MB")
+    shell = SHELL | dict.fromkeys(names, "1")
+    told = {item.name: set(names) & set(item.environment) for item in programs(installation, credentials, shell)}
+
+    assert told["mlflow"] == set()
+    assert told["gateway-staging"] == {names[0], names[2]}
+    assert told["gateway-production"] == {names[1], names[2]}
+    assert {frozenset(told[name]) for name in AIRFLOW} == {frozenset(names[:2])}

@@ -75,7 +75,10 @@ def _from_columns(data: dict[str, Any]) -> Rows | None:
 
 
 def _from_csv(text: str) -> Rows:
-    lines = list(csv.reader(io.StringIO(text)))
+    try:
+        lines = list(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise ValueError("the body is not valid CSV") from error
     if not lines or not all(len(line) == len(lines[0]) for line in lines if line):
         raise ValueError("the CSV must have a header and one value per column in every line")
     return Rows(lines[0], [[_number(cell) for cell in line] for line in lines[1:] if line])
