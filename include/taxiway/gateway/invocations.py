@@ -162,7 +162,11 @@ def _predictions(reply: Reply, rows: Rows | None) -> list[Any] | None:
     """Return one prediction per row, or None when the model failed to give that."""
     if reply.status != _OK:
         return None
-    predictions = json.loads(reply.body).get("predictions")
+    try:
+        document = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None  # the model's code shares a process with what answers for it
+    predictions = document.get("predictions") if isinstance(document, dict) else None
     if not isinstance(predictions, list) or (rows is not None and len(rows.values) != len(predictions)):
         return None
     return predictions
