@@ -7,7 +7,7 @@ with Airflow). Besides: the same with uvloop and httptools, the same command fro
 library, and gets the same requests over one connection each, in turns within each round; the scorer behind the gateway
 is also asked directly, on its Unix socket. CPU time is that of all processes of a server
 (/proc/<pid>/stat; without the client), so it also holds on a machine that does other things; latencies do not. Memory
-is the proportional set size (PSS), measured at the end, when those have ended that share libraries with who is compared.
+is the proportional set size (PSS), measured at the end, when those have ended that share libraries with the compared.
 
 The model's environment is kept between runs (TAXIWAY_TEST_CACHE, by default in the directory for temporary files); the
 first run builds it, which takes a minute more.
@@ -100,6 +100,8 @@ class Server:
         self.connection.request("POST", self.path, body, {"Content-Type": "application/json"})
         response = self.connection.getresponse()
         content = response.read()
+        if response.status == http.client.SERVICE_UNAVAILABLE:
+            raise ConnectionError(f"{self.name} is still starting")
         if response.status != http.client.OK:
             raise SystemExit(f"{self.name} answered {response.status}: {content[:300]!r}")
         predictions: list[float] = json.loads(content)["predictions"]
@@ -276,7 +278,7 @@ def measure(servers: Sequence[Server], bodies: dict[int, bytes], rounds: int, re
 
 
 def measure_memory(servers: Sequence[Server]) -> None:
-    """Weigh the servers, those for comparison first, which then end: a page counts less where more processes have it."""
+    """Weigh the servers, the compared ones last and without the others: a page counts less where more have it."""
     for server in reversed(servers):
         processes = server.processes()
         server.pss_mb = [pss_mb(process) for process in processes]
