@@ -281,8 +281,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path]) -
             list(pool.map(target.deploy, [publisher.release(name, version) for name, version in MODELS.items()]))
         for name, version in MODELS.items():
             target.set_traffic(name, TrafficPlan(stable=version))
+        fresh = httpx.Limits(max_keepalive_connections=0)  # after a server error MLflow's server hangs up
         with (
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as mlflow,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False, limits=fresh) as mlflow,
             httpx.Client(base_url=gateway.url, timeout=60, trust_env=False) as ours,
         ):
             wait_until(lambda: reference.poll() is None and _listens(mlflow))

@@ -6,8 +6,10 @@ import os
 import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -58,6 +60,25 @@ def test_compaction_sorts_rows_into_days(writer: LogWriter, tmp_path: Path) -> N
     assert files == [f"{MODEL}/date=2013-06-01", f"{MODEL}/date=2013-06-02"]
     assert _segments(tmp_path) == []
     assert _read(tmp_path) == ["b", "c", "a"]
+
+
+def test_odd_values_spoil_nothing(writer: LogWriter, tmp_path: Path) -> None:
+    """Half characters, empty and deeply nested values of one caller leave the log readable, as segment and Parquet."""
+    nested: Any = 1
+    for _ in range(300):
+        nested = [nested]
+    odd = {"half": "a\ud800", "b\ud800": 1, "in a list": ["\ud800"], "empty": {}, "list": [{}], "deep": nested}
+    writer.write(MODEL, replace(_entry("a"), columns=tuple(odd), rows=[list(odd.values())]))
+    writer.write(MODEL, _entry("b"))
+
+    before = ParquetPredictionLog(tmp_path).read(MODEL, ALL)
+    writer.close_segments(NOW, all_of_them=True)
+    assert compact(writer.closed_segments()) == 1
+    after = ParquetPredictionLog(tmp_path).read(MODEL, ALL)
+    for frame in (before, after):
+        row = frame[frame["request_id"] == "a"].iloc[0]
+        assert (row["half"], row["b?"], row["empty"], row["list"]) == ("a?", 1, "{}", "[{}]")
+        assert row["deep"] == "[" * 300 + "1" + "]" * 300
 
 
 def test_compaction_that_was_cut_off_doubles_nothing(writer: LogWriter, tmp_path: Path) -> None:

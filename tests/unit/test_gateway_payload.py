@@ -38,6 +38,12 @@ def test_csv() -> None:
     assert rows == Rows(["id", "x", "n", "note"], [["A_1", 1.5, 3, None], ["1_0", None, 4, "b"]])
 
 
+@pytest.mark.parametrize(("body", "kind"), [(b"x\n1\n", CSV), (b'{"dataframe_records": [{"x": 1}]}', JSON)])
+def test_byte_order_mark(body: bytes, kind: str) -> None:
+    """The mark that some programs put before UTF-8 is no part of the first column's name."""
+    assert read_rows(b"\xef\xbb\xbf" + body, kind) == Rows(["x"], [[1]])
+
+
 def test_records_with_different_keys() -> None:
     """A record that lacks a column of another one has nothing there."""
     rows = read_rows(b'{"dataframe_records": [{"x": 1}, {"y": 2}]}', JSON)
