@@ -138,7 +138,7 @@ class Invocations:
         """Ask one version, count what it did, log its predictions."""
         began = time.perf_counter()
         try:
-            reply = await deployed.scorer.predict(call.body, call.content_type)
+            reply = await deployed.scorer.predict(call.body, call.content_type, patient=role == CHAMPION)
         except TargetUnavailable:
             self._count(call, deployed, role, began, None)
             raise

@@ -74,10 +74,11 @@ class Scorer:
         if self.failure is not None:
             raise self.failure
 
-    async def predict(self, body: bytes, content_type: str) -> Reply:
+    async def predict(self, body: bytes, content_type: str, *, patient: bool = True) -> Reply:
         """Return the scorer's answer; waits while the process is being started again, and then asks it once more.
 
-        Raises TargetUnavailable when too many requests wait, the scorer is down for long, or takes too long.
+        Without `patient` it does neither: another version answers sooner. Raises TargetUnavailable when too many
+        requests wait, the scorer is down (for long), or takes too long.
         """
         if self.is_busy:
             raise TargetUnavailable("too many requests are waiting", where=self.name)
@@ -85,7 +86,11 @@ class Scorer:
         self._idle.clear()
         try:
             deadline = asyncio.get_running_loop().time() + self._config.predict_timeout.total_seconds()
-            reply = await self._ask(body, content_type, deadline) or await self._ask(body, content_type, deadline)
+            if not patient and not self._ready.is_set():
+                raise TargetUnavailable("the scorer is not ready", where=self.name)
+            reply = await self._ask(body, content_type, deadline)
+            if reply is None and patient:
+                reply = await self._ask(body, content_type, deadline)
         finally:
             self._inflight -= 1
             if not self._inflight:
