@@ -81,7 +81,8 @@ class Scorer:
         """Return the scorer's answer, status 429 when too many requests wait for it.
 
         With patience, it waits while the process is being started again, and asks the next one once more when the
-        process ends meanwhile. Raises TargetUnavailable when the scorer is down, or takes too long.
+        process ends meanwhile; without, it does neither: another version answers sooner. Raises TargetUnavailable when
+        the scorer is down, or takes too long.
         """
         if self.is_busy:
             return _BUSY
@@ -90,6 +91,8 @@ class Scorer:
         self._idle.clear()
         try:
             deadline = asyncio.get_running_loop().time() + self._config.predict_timeout.total_seconds()
+            if not patient and not self._ready.is_set():
+                raise TargetUnavailable("the scorer is not ready", where=self.name)
             reply = await self._ask(body, content_type, deadline)
             if reply is None and patient:
                 reply = await self._ask(body, content_type, deadline)

@@ -55,7 +55,7 @@ def test_bounds_agree_with_the_test() -> None:
 
 
 def test_a_look_at_every_request_is_wrong_one_time_in_twenty_at_most() -> None:
-    """Of 1000 runs with exactly the share, looked at after each of 2000 requests, 5 % at most ever seem worse."""
+    """Of 1000 runs with exactly the share, looked at after each request, 5 % at most ever seem to have more."""
     fails = np.random.default_rng(1).random((1000, 2000)) < 0.02
     counts = np.cumsum(fails, axis=1)
     surprising = np.array([surprising_count(trials, 0.02, alpha=ALPHA) for trials in range(1, 2001)])
