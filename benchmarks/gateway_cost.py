@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def start(directory: Path, stack: ExitStack) -> tuple[list[Server], dict[int, by
     model, frame = directory / "model", directory / "rows.parquet"
     path = os.pathsep.join([str(EXAMPLE / "src"), str(EXAMPLE / "tests" / "unit")])
     variables = scrubbed_environment(directory, {})
-    train = [python, "-c", TRAIN, model, frame]
+    train: list[str | Path] = [python, "-c", TRAIN, model, frame]
     subprocess.run(train, env={**variables, "PYTHONPATH": path}, check=True, stderr=subprocess.DEVNULL)
     rows = pd.read_parquet(frame)
     bodies = {size: request(as_split(rows.head(size))) for size in SIZES}
@@ -189,7 +190,7 @@ def start(directory: Path, stack: ExitStack) -> tuple[list[Server], dict[int, by
         # `mlflow models serve` finds uvicorn on the PATH.
         own = {**variables, **more, "PATH": os.pathsep.join([str(interpreter.parent), variables.get("PATH", "")])}
         found.append(over_tcp(name, [str(interpreter), *words], "/invocations", own, stack))
-    answers = [wait_for(lambda server=server: answered(server, bodies[1]), server.name) for server in found]
+    answers = [wait_for(partial(answered, server, bodies[1]), server.name) for server in found]
     if any(answer != answers[0] for answer in answers):
         raise SystemExit(f"the servers disagree: {answers}")
     return [scorer_behind(found[0], directory), *found], bodies

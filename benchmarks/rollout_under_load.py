@@ -49,7 +49,7 @@ from taxiway.stages.environments import ensure_environment
 from taxiway.stages.evidence_store import record
 from taxiway.stages.model_files import SIGNATURE, STORED_LOCK
 from taxiway.stages.roll_out import RollOut
-from taxiway.stages.rollback import Order, rollback
+from taxiway.stages.rollback import Order
 from taxiway.supervisor.clients import open_services
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.launch import log_events, reload
@@ -99,7 +99,7 @@ class Bench:
         rollout = self.spec.rollout if steps is None else steps
         spec = ModelSpec.model_validate({**self.spec.model_dump(), "rollout": rollout})
         s = self.services
-        return RollOut(spec, version, s.registry, s.target("production"), s.clock)
+        return RollOut(spec, version, s.registry, s.target("production"), s.clock, s.orders)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -124,8 +124,9 @@ class Bench:
     def approve(self, version: int) -> Delivery:
         """Let a version into production."""
         self.services.registry.set_alias(MODEL, CHALLENGER, version)
-        delivery = Delivery(self.spec, version, self.services.registry, self.services.clock)
-        delivery.approve(Approved("dana", self.services.clock.now()), self.services.signer)
+        s = self.services
+        delivery = Delivery(self.spec, version, s.registry, s.clock, s.orders)
+        delivery.approve(Approved("dana", s.clock.now()), s.signer)
         return delivery
 
     def follow(self, rollout: RollOut, version: int) -> Phase:
@@ -162,11 +163,10 @@ def deliver(bench: Bench) -> None:
 
 def roll_back(bench: Bench) -> None:
     """Roll the version without steps back, as the pipeline and the command do."""
-    s = bench.services
-    ports: Any = {"registry": s.registry, "production": s.target("production"), "clock": s.clock}
+    rollbacks = bench.services.rollbacks(bench.spec)
     with bench.phase("rollback"):
         bench.moments["rollback"] = time.monotonic()
-        rollback(bench.spec, Order("dana", "wrong answers"), notifier=s.notifier(bench.spec), **ports)
+        rollbacks.roll_back(Order("dana", "wrong answers"))
         bench.moments["rolled back"] = time.monotonic()
         time.sleep(bench.size.seconds / 4)
 
@@ -292,7 +292,7 @@ def main() -> int:
 
 def measure(directory: Path, size: Size) -> dict[str, Any]:
     """Bring everything up, run the scenario under load, and return the figures."""
-    installation = Installation(directory / "home").changed(**{name: _port() for name in _PORTS})
+    installation = Installation(directory / "home").changed(models=None, **{name: _port() for name in _PORTS})
     installation.save()
     cache = Path(os.environ.get("TAXIWAY_TEST_CACHE", Path(tempfile.gettempdir()) / "taxiway-cache"))
     cache.mkdir(exist_ok=True)
