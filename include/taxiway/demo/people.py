@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,10 @@ class Followed:
     states: dict[str, str]
 
 
+def _nothing() -> None:
+    """Do nothing beside the following."""
+
+
 @dataclass(slots=True)
 class People:
     """Follows runs in Airflow and acts as the named testers and the approver; `interactive` leaves that to people."""
@@ -43,8 +47,10 @@ class People:
         self.api.trigger(f"{self.spec.model}.{kind}", run_id, conf)
         return self.expect(kind, run_id)
 
-    def follow(self, kind: str, run_id: str, *, timeout: float = 900) -> Followed:
-        """Wait until the run has ended, acting where a delivery waits for people.
+    def follow(
+        self, kind: str, run_id: str, *, timeout: float = 900, beside: Callable[[], None] = _nothing
+    ) -> Followed:
+        """Wait until the run has ended, acting where a delivery waits for people, and calling `beside` at each look.
 
         Raises OrchestratorUnavailable when it does not end within `timeout` seconds (people may take their time).
         """
@@ -53,6 +59,7 @@ class People:
         while True:
             state, tasks = self._look(dag_id, run_id)
             self.view.show_run(f"{dag_id} {run_id}", {task["task_id"]: task["state"] or "" for task in tasks})
+            beside()
             if state in _ENDED:
                 return _followed(state, tasks)
             if kind == "delivery":
@@ -66,7 +73,7 @@ class People:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def expect(self, kind: str, run_id: str) -> Followed:
+    def expect(self, kind: str, run_id: str, *, beside: Callable[[], None] = _nothing) -> Followed:
         """Follow the run to its success; one that failed in an earlier demo is tried again.
 
         Raises DeliveryStopped when it did not succeed.
@@ -74,7 +81,7 @@ class People:
         dag_id = f"{self.spec.model}.{kind}"
         if self._look(dag_id, run_id)[0] == "failed":
             self.api.retry(dag_id, run_id)
-        followed = self.follow(kind, run_id)
+        followed = self.follow(kind, run_id, beside=beside)
         if followed.state != "success":
             failed = [task for task, state in followed.states.items() if state == "failed"]
             raise DeliveryStopped(
@@ -94,8 +101,7 @@ class People:
 
     def _act(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> bool:
         """Do what people do at the step that waits; returns whether one waits."""
-        waits_for = {"wait_for_sign_offs": "deferred", "ask_for_approval": "awaiting_input"}
-        waiting = next((task for task in tasks if task["state"] == waits_for.get(task["task_id"], "")), None)
+        waiting = next((task for task in tasks if _is_for_people(task)), None)
         if waiting is None:
             return False
         step = str(waiting["task_id"])
@@ -107,7 +113,7 @@ class People:
         settled = time.monotonic() - self._waiting_since[key] > _SETTLE_SECONDS
         if not self.interactive and settled:
             self._waiting_since[key] = float("inf")
-            self._sign_off(run_id) if step == "wait_for_sign_offs" else self._approve(dag_id, run_id)
+            self._sign_off(run_id) if step == "wait_for_sign_offs" else self._approve(dag_id, run_id, step)
         return True
 
     def _invitation(self, step: str, run_id: str) -> str:
@@ -127,11 +133,18 @@ class People:
             self.logins[tester].put(path, answer)
             self.view.note(f"{tester} signs off version {version}")
 
-    def _approve(self, dag_id: str, run_id: str) -> None:
+    def _approve(self, dag_id: str, run_id: str, step: str) -> None:
         approver = self.spec.approval.approvers[0]
         form = {"comment": "Approved as the demo's release manager."}
-        self.logins[approver].approve(dag_id, run_id, "ask_for_approval", "Approve", form)
+        self.logins[approver].approve(dag_id, run_id, step, "Approve", form)
         self.view.note(f"{approver} approves {run_id}")
+
+
+def _is_for_people(task: Mapping[str, Any]) -> bool:
+    """Tell whether the task waits for sign-offs, or asks the release manager (about the release, or the rollout)."""
+    if task["task_id"] == "wait_for_sign_offs":
+        return bool(task["state"] == "deferred")
+    return bool(task["state"] == "awaiting_input")
 
 
 def _followed(state: str, tasks: list[dict[str, Any]]) -> Followed:

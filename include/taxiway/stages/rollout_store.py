@@ -25,9 +25,17 @@ def stored_state(registry: Registry, run_id: str) -> State | None:
         return None
 
 
+def stored_history(registry: Registry, run_id: str) -> list[Any]:
+    """Return the phases and steps of the version's rollout so far, each with the figures that led to it."""
+    try:
+        return list(evidence_of(registry, run_id, ROLLOUT).figures["history"])  # type: ignore[arg-type]
+    except NotFoundError:
+        return []
+
+
 def store_state(registry: Registry, run_id: str, state: State, observation: Observation | None, now: datetime) -> None:
     """Store the state; a new phase or step is added to the history, with the figures that led to it."""
-    history = _history(registry, run_id)
+    history = stored_history(registry, run_id)
     entry = _entry(state, observation)
     if not history or any(history[-1][key] != entry[key] for key in ("phase", "step", "challenger_version")):
         history.append(entry)
@@ -35,13 +43,6 @@ def store_state(registry: Registry, run_id: str, state: State, observation: Obse
     verdict = _VERDICTS.get(state.phase, Verdict.INCONCLUSIVE)
     subject = {"version": str(state.plan.challenger), "champion": str(state.plan.champion or "")}
     record(registry, run_id, Evidence(ROLLOUT, verdict, now, (state.reason,), subject, figures))
-
-
-def _history(registry: Registry, run_id: str) -> list[Any]:
-    try:
-        return list(evidence_of(registry, run_id, ROLLOUT).figures["history"])  # type: ignore[arg-type]
-    except NotFoundError:
-        return []
 
 
 def _entry(state: State, observation: Observation | None) -> dict[str, Any]:
