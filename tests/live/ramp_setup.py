@@ -63,8 +63,8 @@ class Ramp(LiveModel):
         """Write the spec with this rollout; one with the same steps takes effect at once."""
         # What is tested here passes CI, and shows only in production.
         gates = {"metrics": {"roc_auc": {"min": 0.9}}}
-        data = f"file://{self.data}"
-        text = spec_text(model=MODEL, repository=self.repository.url, data=data, gates=gates, rollout=rollout)
+        sections = {"gates": gates, "rollout": rollout, "limits": dict.fromkeys(("test", "train", "predict"), "5m")}
+        text = spec_text(model=MODEL, repository=self.repository.url, data=f"file://{self.data}", **sections)
         self.installation.add_spec(MODEL, text)
 
     def build(self, branch: str) -> int:

@@ -128,6 +128,6 @@ def test_the_hasty_commit_answers_everything_but_a_missing_distance(repository: 
 
     encoded = scope["encode"](pd.DataFrame(row), categories)
 
-    assert encoded[0, scope["FEATURES"].index("distance")] == 2
+    assert encoded[0, scope["FEATURES"].index("distance")] == 25
     with pytest.raises(ValueError, match=r"[Cc]annot convert"):
         scope["encode"](pd.DataFrame({**row, "distance": [np.nan]}), categories)

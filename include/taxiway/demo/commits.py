@@ -23,7 +23,7 @@ AUTHOR = "data-science@example.com"
 EXAMPLE = PROJECT / "examples" / "flight_delays"
 FIRST = "Predict late arrivals from schedule, weather and plane"
 EXPLAIN = "Explain what the probability is good for"
-BANDS = "Group distances into bands of 100 miles"
+BANDS = "Group distances into bands of 10 miles"
 SIMPLIFY = "Simplify the features: keep route, calendar and plane"
 
 Change = Callable[[Path], None]
@@ -107,7 +107,7 @@ def group_distances(repository: BareRepository, *, at: datetime) -> str:
     """
     features = "src/flight_delays/features.py"
     as_they_are = '    columns += [frame[name].to_numpy(dtype="float64") for name in NUMERIC]\n'
-    in_bands = '    frame = frame.assign(distance=frame["distance"].floordiv(100).astype("int64"))\n'
+    in_bands = '    frame = frame.assign(distance=frame["distance"].floordiv(10).astype("int64"))\n'
     return repository.commit(BANDS, replace(features, as_they_are, in_bands + as_they_are), at=at)
 
 

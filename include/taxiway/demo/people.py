@@ -16,6 +16,7 @@ _POLL_SECONDS = 1.0
 # Airflow 3.3 can lose an answer that arrives in the very moment in which the task begins to wait, and asks again.
 _SETTLE_SECONDS = 3.0
 _ENDED = ("success", "failed")
+_ROLLOUT_QUESTION = "rollout.decide_"
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class People:
         deadline = time.monotonic() + timeout
         while True:
             state, tasks = self._look(dag_id, run_id)
-            self.view.show_run(f"{dag_id} {run_id}", {task["task_id"]: task["state"] or "" for task in tasks})
+            self.view.show_run(f"{dag_id} {run_id}", _shown(tasks))
             beside()
             if state in _ENDED:
                 return _followed(state, tasks)
@@ -145,6 +146,16 @@ def _is_for_people(task: Mapping[str, Any]) -> bool:
     if task["task_id"] == "wait_for_sign_offs":
         return bool(task["state"] == "deferred")
     return bool(task["state"] == "awaiting_input")
+
+
+def _shown(tasks: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the state of each task; a question about the rollout that nobody was asked is no news."""
+    states = {str(task["task_id"]): str(task["state"] or "") for task in tasks}
+    return {
+        name: state
+        for name, state in states.items()
+        if not name.startswith(_ROLLOUT_QUESTION) or state == "awaiting_input"
+    }
 
 
 def _followed(state: str, tasks: list[dict[str, Any]]) -> Followed:

@@ -121,7 +121,8 @@ class Story:
     def _deliver(self, build_chapter: str) -> dict[str, Any]:
         """Deliver the first version; nobody asks for predictions yet."""
         version = self.journal[build_chapter]["version"]
-        followed = self.people.expect("delivery", f"candidate-{version}")
+        look = RolloutView(self.services, self.spec, version, self.view).look
+        followed = self.people.expect("delivery", f"candidate-{version}", beside=look)
         self.view.note(f"production serves version {self._serving()}")
         return {"version": version, "seconds": followed.seconds}
 
