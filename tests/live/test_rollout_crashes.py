@@ -34,6 +34,8 @@ _LONG = SHORT | {
     "steps": [{"traffic": _PERCENT, "duration": "10s"}, {"traffic": 100}],
     "analysis": SHORT["analysis"] | {"max_latency_ratio": 10_000},
 }
+# Here it is what is judged: a challenger that dies keeps requests waiting, or fails them.
+_STRICT = _LONG | {"shadow": SHORT["shadow"], "analysis": SHORT["analysis"]}
 
 
 @dataclass
@@ -150,6 +152,7 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
 def test_a_rollout_that_is_struck_while_it_aborts_is_aborted(long_ramp: Ramp) -> None:
     """A challenger that dies is taken out; gateway, MLflow and the task that clears up may die over it."""
     installation = long_ramp.installation
+    long_ramp.declare(_STRICT)
     with struck_rollout(long_ramp, "struck-and-aborted") as struck:
         champion, version = struck.champion, struck.version
         struck.reaches(canary(champion, version))

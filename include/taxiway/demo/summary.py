@@ -16,10 +16,13 @@ from taxiway.bootstrap import Services
 from taxiway.demo.journal import Journal
 from taxiway.demo.months import MODEL, MONTHS, month_name, month_window
 from taxiway.domain.metrics import compute
+from taxiway.domain.rollout import Phase
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import stored_environment
 from taxiway.stages.candidates import REASON, fetch_verified, state_of
 from taxiway.stages.predict import predict
+
+_WATCHED = (Phase.SHADOW, Phase.CANARY, Phase.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def _rollouts(journal: Journal) -> Table:
         history = result.get("rollout", []) if chapter.startswith("delivery_") else []
         version = f"version {result['version']}" if history else ""
         for entry, following in pairwise(history):
-            if entry["traffic"] is not None:
+            if Phase(entry["phase"]) in _WATCHED:
                 traffic = f"{entry['traffic']:g} %" if entry["traffic"] else "copies"
                 table.add_row(version, entry["phase"], traffic, following["reason"])
         if history:

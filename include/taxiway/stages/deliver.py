@@ -7,6 +7,7 @@ from datetime import datetime
 
 from taxiway.domain.evidence import Evidence, Json, Verdict
 from taxiway.domain.release import approval_statement
+from taxiway.domain.rollout import Phase
 from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Candidate, Notification, TrafficPlan
 from taxiway.errors import DeliveryStopped
 from taxiway.ports import Clock, Notifier, Registry, ServingTarget, Signer, Verifier
@@ -28,6 +29,7 @@ from taxiway.stages.candidates import (
 )
 from taxiway.stages.evidence_store import evidence_of, record
 from taxiway.stages.golden import check_golden
+from taxiway.stages.rollout_store import stored_state
 from taxiway.stages.uat import sign_offs, uat_decision
 
 
@@ -159,9 +161,13 @@ class Delivery:
     def stop(self, reason: str, *, production: ServingTarget, notifier: Notifier) -> None:
         """End the delivery without promotion: all traffic of production goes back to the last good version.
 
-        A first version has none to go back to: it stays where it is, and the owners are told so.
+        A first version has none to go back to: it stays where it is, and the owners are told so. Why a rollout was
+        aborted says more than that a step failed.
         """
         candidate = self.candidate()
+        rollout = stored_state(self.registry, candidate.run_id)
+        if rollout is not None and rollout.phase in (Phase.ABORTING, Phase.ABORTED):
+            reason = f"its rollout was aborted: {rollout.reason}"
         if not self._restore_champion(production):
             reason = f"{reason}; production has no earlier version and stays on this one"
         if state_of(candidate) not in CLOSED:
