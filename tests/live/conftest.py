@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -20,8 +20,11 @@ from taxiway.supervisor.clients import open_airflow, open_services
 from taxiway.supervisor.credentials import Credentials, read_credentials
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.processes import marked
-from taxiway.supervisor.state import ProgramState, read_state
+from taxiway.supervisor.state import ProgramState, is_supervised, read_state
 from tests.conftest import free_port
+
+if TYPE_CHECKING:
+    from tests.live.ramp_setup import Ramp
 
 _HERE = Path(__file__).parent
 _TEST_SECONDS = 1200
@@ -120,6 +123,21 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveInsta
         yield installation
     finally:
         installation.down()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def is_up(installation: LiveInstallation) -> None:
+    """A module that took the installation down need not bring it up again: nobody may need it any more."""
+    if not is_supervised(installation.settings.run):
+        installation.up()
+
+
+@pytest.fixture(scope="session")
+def ramp(installation: LiveInstallation, tmp_path_factory: pytest.TempPathFactory) -> Ramp:
+    """The model whose versions are rolled out, its first one in production."""
+    from tests.live.ramp_setup import make_ramp  # which needs this module
+
+    return make_ramp(installation, tmp_path_factory.mktemp("ramp"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

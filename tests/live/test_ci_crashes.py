@@ -1,6 +1,6 @@
 """Continuous integration survives SIGKILL: of a task, of its worker, and of MLflow, at each of its stages.
 
-A build is struck once at every stage that it is seen to run; what one build was too quick for, the next is struck at.
+Every stage is struck once where a build is seen to run it; what one build was too quick for, the next is struck at.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.live.repositories_setup import COMMITTED_AT, make_tumours, spec_text,
 MODEL = "survivors"
 ENDED = ("success", "failed")
 BUILDS = 3
-"""How many builds may be needed until each stage was caught running."""
+"""How many rounds of builds may be needed until each stage was caught running."""
 _BUILD_SECONDS = 900.0
 
 Strike = Callable[[LiveInstallation, dict[str, Any]], bool]
@@ -41,25 +41,35 @@ class Survivors:
     repository: BareRepository
     stages: set[str] = field(default_factory=set)
 
-    def build(self, name: str, strike: Strike, missing: set[str]) -> None:
-        """Build a new commit, strike at each of the `missing` stages, and check what came out of it."""
+    def build(self, names: list[str], strike: Strike, missing: set[str]) -> None:
+        """Build new commits side by side, strike at each of the `missing` stages, and check what came out of it."""
+        built = {name: self._start(name) for name in names}
+        wait_for(
+            lambda: {self._struck(name, strike, missing) for name in names} == {True},
+            f"the end of {', '.join(names)}",
+            seconds=_BUILD_SECONDS,
+            poll=0.05,
+        )
+        api, dag_id = self.installation.airflow(), f"{MODEL}.ci"
+        for name, sha in built.items():
+            tasks = {task["task_id"]: task["state"] for task in api.task_instances(dag_id, name)}
+            assert api.run(dag_id, name)["state"] == "success", tasks
+            self.check(sha)
+
+    def _start(self, name: str) -> str:
         change = append("src/tumours/train.py", f"\n# {name}\n")
         sha = self.repository.commit(f"Change nothing: {name}", change, at=COMMITTED_AT, branch=name, base="main")
+        self.installation.airflow().trigger(f"{MODEL}.ci", name, {"ref": name})
+        return sha
+
+    def _struck(self, name: str, strike: Strike, missing: set[str]) -> bool:
+        """Strike where the build is, when that is still missing; tell whether it has ended."""
         api, dag_id = self.installation.airflow(), f"{MODEL}.ci"
-        api.trigger(dag_id, name, {"ref": name})
-
-        def ended() -> dict[str, Any] | None:
-            for task in api.task_instances(dag_id, name):
-                self.stages.add(task["task_id"])
-                if task["state"] == "running" and task["task_id"] in missing and strike(self.installation, task):
-                    missing.discard(task["task_id"])
-            run = api.run(dag_id, name)
-            return run if run["state"] in ENDED else None
-
-        run = wait_for(ended, f"the end of {name}", seconds=_BUILD_SECONDS, poll=0.05)
-        tasks = {task["task_id"]: task["state"] for task in api.task_instances(dag_id, name)}
-        assert run["state"] == "success", tasks
-        self.check(sha)
+        for task in api.task_instances(dag_id, name):
+            self.stages.add(task["task_id"])
+            if task["state"] == "running" and task["task_id"] in missing and strike(self.installation, task):
+                missing.discard(task["task_id"])
+        return api.run(dag_id, name)["state"] in ENDED
 
     def check(self, sha: str) -> None:
         """The build has exactly one candidate, with the bytes that were judged, and its delivery has begun."""
@@ -127,13 +137,19 @@ def _killed(pid: int) -> bool:
 
 
 @pytest.mark.timeout(BUILDS * _BUILD_SECONDS)
-@pytest.mark.parametrize("strike", [kill_task, kill_worker, kill_mlflow])
-def test_a_build_that_is_struck_at_every_stage_makes_exactly_one_candidate(model: Survivors, strike: Strike) -> None:
+@pytest.mark.parametrize(
+    ("strike", "side_by_side"),
+    # The death of a worker is noticed after half a minute: several builds wait for that at the same time.
+    [(kill_task, 1), (kill_worker, 3), (kill_mlflow, 1)],
+)
+def test_a_build_that_is_struck_at_every_stage_makes_exactly_one_candidate(
+    model: Survivors, strike: Strike, side_by_side: int
+) -> None:
     """Whatever is killed while a stage runs, the run ends well, with one verified candidate and its delivery."""
     missing = set(model.stages)
     for number in range(BUILDS):
         if missing:
-            model.build(f"{strike.__name__}-{number}", strike, missing)
+            model.build([f"{strike.__name__}-{number}-{one}" for one in range(side_by_side)], strike, missing)
 
     assert not missing, f"never seen to run: {missing}"
 

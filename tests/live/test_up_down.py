@@ -129,7 +129,6 @@ def test_down_leaves_nothing(installation: LiveInstallation) -> None:
     assert done.returncode == 1
     assert "is down" in done.stdout
     assert "nothing to stop" in installation.taxiway("down").stdout
-    installation.up()
 
 
 def test_ctrl_c_stops_everything(installation: LiveInstallation) -> None:
@@ -149,7 +148,6 @@ def test_ctrl_c_stops_everything(installation: LiveInstallation) -> None:
 
     assert up.returncode == 0
     assert marked(installation.home) == []
-    installation.up()
 
 
 def _strays(installation: LiveInstallation) -> list[psutil.Process]:

@@ -12,7 +12,7 @@ from taxiway.adapters.model_signing import KeySigner, KeyVerifier
 from taxiway.bootstrap import PROJECT
 from taxiway.domain.evidence import Evidence, Verdict
 from taxiway.domain.values import Candidate
-from taxiway.spec import ModelSpec
+from taxiway.spec import ModelSpec, Rollout
 from taxiway.spec_files import load_spec
 from taxiway.stages.candidates import DIGEST, LOCK, REQUESTED_BY, STATE, VERDICT, State
 from taxiway.stages.deliver import Approved, Delivery
@@ -38,8 +38,9 @@ signature:
 
 
 def example_spec() -> ModelSpec:
-    """Return the example's spec."""
-    return load_spec(PROJECT / "include" / "models" / f"{MODEL}.yaml", {"TAXIWAY_HOME": "/nowhere"})
+    """Return the example's spec with a rollout of no steps but the last."""
+    spec = load_spec(PROJECT / "include" / "models" / f"{MODEL}.yaml", {"TAXIWAY_HOME": "/nowhere"})
+    return spec.model_copy(update={"rollout": Rollout()})
 
 
 @dataclass

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from taxiway.adapters.git import Git
@@ -112,3 +115,19 @@ def test_the_users_git_configuration_plays_no_part(
     sha = commits.first(repository, at=APRIL)
 
     assert Git().resolve(repository.url, "main") == sha
+
+
+def test_the_hasty_commit_answers_everything_but_a_missing_distance(repository: BareRepository, tmp_path: Path) -> None:
+    """The mistake shows on rows that the data never has: a flight without a distance."""
+    commits.first(repository, at=APRIL)
+    features = files(repository, commits.group_distances(repository, at=SEPTEMBER), tmp_path)
+    scope: dict[str, Any] = {}
+    exec(features["src/flight_delays/features.py"], scope)  # noqa: S102 (our own file, as the commit changed it)
+    row = {name: ["x"] if name in scope["CATEGORICAL"] else [250.0] for name in scope["FEATURES"]}
+    categories = {name: ["x"] for name in scope["CATEGORICAL"]}
+
+    encoded = scope["encode"](pd.DataFrame(row), categories)
+
+    assert encoded[0, scope["FEATURES"].index("distance")] == 25
+    with pytest.raises(ValueError, match=r"[Cc]annot convert"):
+        scope["encode"](pd.DataFrame({**row, "distance": [np.nan]}), categories)

@@ -23,6 +23,7 @@ AUTHOR = "data-science@example.com"
 EXAMPLE = PROJECT / "examples" / "flight_delays"
 FIRST = "Predict late arrivals from schedule, weather and plane"
 EXPLAIN = "Explain what the probability is good for"
+BANDS = "Group distances into bands of 10 miles"
 SIMPLIFY = "Simplify the features: keep route, calendar and plane"
 
 Change = Callable[[Path], None]
@@ -97,6 +98,17 @@ def explain(repository: BareRepository, *, at: datetime) -> str:
     """Push a change of the README only; returns the SHA."""
     advice = "\nUse the probability to order flights by risk; it is no forecast of how many flights a day are late.\n"
     return repository.commit(EXPLAIN, append("README.md", advice), at=at)
+
+
+def group_distances(repository: BareRepository, *, at: datetime) -> str:
+    """Push the change that passes every test and fails on rows that only callers send: without a distance.
+
+    The data always has a distance, so nothing but production can show it. Returns the SHA.
+    """
+    features = "src/flight_delays/features.py"
+    as_they_are = '    columns += [frame[name].to_numpy(dtype="float64") for name in NUMERIC]\n'
+    in_bands = '    frame = frame.assign(distance=frame["distance"].floordiv(10).astype("int64"))\n'
+    return repository.commit(BANDS, replace(features, as_they_are, in_bands + as_they_are), at=at)
 
 
 def simplify(repository: BareRepository, *, at: datetime) -> str:

@@ -10,6 +10,8 @@ MODEL = "flight_delays"
 YEAR = 2013
 FIRST_DATA = (1, 2, 3)
 MONTHS = (4, 5, 6, 7, 8)
+LAST_MONTH = MONTHS[-1] + 1
+"""The month in which a version goes wrong in production; it is not watched."""
 
 
 def month_window(month: int) -> Window:

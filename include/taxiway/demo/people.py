@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ _POLL_SECONDS = 1.0
 # Airflow 3.3 can lose an answer that arrives in the very moment in which the task begins to wait, and asks again.
 _SETTLE_SECONDS = 3.0
 _ENDED = ("success", "failed")
+_ROLLOUT_QUESTION = "rollout.decide_"
 
 
 @dataclass(slots=True)
@@ -25,6 +26,10 @@ class Followed:
     state: str
     seconds: dict[str, float]
     states: dict[str, str]
+
+
+def _nothing() -> None:
+    """Do nothing beside the following."""
 
 
 @dataclass(slots=True)
@@ -43,8 +48,10 @@ class People:
         self.api.trigger(f"{self.spec.model}.{kind}", run_id, conf)
         return self.expect(kind, run_id)
 
-    def follow(self, kind: str, run_id: str, *, timeout: float = 900) -> Followed:
-        """Wait until the run has ended, acting where a delivery waits for people.
+    def follow(
+        self, kind: str, run_id: str, *, timeout: float = 900, beside: Callable[[], None] = _nothing
+    ) -> Followed:
+        """Wait until the run has ended, acting where a delivery waits for people, and calling `beside` at each look.
 
         Raises OrchestratorUnavailable when it does not end within `timeout` seconds (people may take their time).
         """
@@ -52,7 +59,8 @@ class People:
         deadline = time.monotonic() + timeout
         while True:
             state, tasks = self._look(dag_id, run_id)
-            self.view.show_run(f"{dag_id} {run_id}", {task["task_id"]: task["state"] or "" for task in tasks})
+            self.view.show_run(f"{dag_id} {run_id}", _shown(tasks))
+            beside()
             if state in _ENDED:
                 return _followed(state, tasks)
             if kind == "delivery":
@@ -66,7 +74,7 @@ class People:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def expect(self, kind: str, run_id: str) -> Followed:
+    def expect(self, kind: str, run_id: str, *, beside: Callable[[], None] = _nothing) -> Followed:
         """Follow the run to its success; one that failed in an earlier demo is tried again.
 
         Raises DeliveryStopped when it did not succeed.
@@ -74,7 +82,7 @@ class People:
         dag_id = f"{self.spec.model}.{kind}"
         if self._look(dag_id, run_id)[0] == "failed":
             self.api.retry(dag_id, run_id)
-        followed = self.follow(kind, run_id)
+        followed = self.follow(kind, run_id, beside=beside)
         if followed.state != "success":
             failed = [task for task, state in followed.states.items() if state == "failed"]
             raise DeliveryStopped(
@@ -94,8 +102,7 @@ class People:
 
     def _act(self, dag_id: str, run_id: str, tasks: list[dict[str, Any]]) -> bool:
         """Do what people do at the step that waits; returns whether one waits."""
-        waits_for = {"wait_for_sign_offs": "deferred", "ask_for_approval": "awaiting_input"}
-        waiting = next((task for task in tasks if task["state"] == waits_for.get(task["task_id"], "")), None)
+        waiting = next((task for task in tasks if _is_for_people(task)), None)
         if waiting is None:
             return False
         step = str(waiting["task_id"])
@@ -107,7 +114,7 @@ class People:
         settled = time.monotonic() - self._waiting_since[key] > _SETTLE_SECONDS
         if not self.interactive and settled:
             self._waiting_since[key] = float("inf")
-            self._sign_off(run_id) if step == "wait_for_sign_offs" else self._approve(dag_id, run_id)
+            self._sign_off(run_id) if step == "wait_for_sign_offs" else self._approve(dag_id, run_id, step)
         return True
 
     def _invitation(self, step: str, run_id: str) -> str:
@@ -127,11 +134,28 @@ class People:
             self.logins[tester].put(path, answer)
             self.view.note(f"{tester} signs off version {version}")
 
-    def _approve(self, dag_id: str, run_id: str) -> None:
+    def _approve(self, dag_id: str, run_id: str, step: str) -> None:
         approver = self.spec.approval.approvers[0]
         form = {"comment": "Approved as the demo's release manager."}
-        self.logins[approver].approve(dag_id, run_id, "ask_for_approval", "Approve", form)
+        self.logins[approver].approve(dag_id, run_id, step, "Approve", form)
         self.view.note(f"{approver} approves {run_id}")
+
+
+def _is_for_people(task: Mapping[str, Any]) -> bool:
+    """Tell whether the task waits for sign-offs, or asks the release manager (about the release, or the rollout)."""
+    if task["task_id"] == "wait_for_sign_offs":
+        return bool(task["state"] == "deferred")
+    return bool(task["state"] == "awaiting_input")
+
+
+def _shown(tasks: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the state of each task; a question about the rollout that nobody was asked is no news."""
+    states = {str(task["task_id"]): str(task["state"] or "") for task in tasks}
+    return {
+        name: state
+        for name, state in states.items()
+        if not name.startswith(_ROLLOUT_QUESTION) or state == "awaiting_input"
+    }
 
 
 def _followed(state: str, tasks: list[dict[str, Any]]) -> Followed:

@@ -7,26 +7,33 @@ that was stopped half-way goes on where it was.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taxiway.bootstrap import Services
 from taxiway.demo import commits
 from taxiway.demo.flights import arrive
 from taxiway.demo.journal import Journal
-from taxiway.demo.months import FIRST_DATA, MODEL, MONTHS, month_name, month_window
+from taxiway.demo.months import FIRST_DATA, LAST_MONTH, MODEL, MONTHS, month_name, month_window
 from taxiway.demo.people import Followed, People
+from taxiway.demo.rollout import Callers, RolloutView, history_of
 from taxiway.demo.view import View
+from taxiway.domain.rollout import Phase
 from taxiway.domain.values import CHAMPION
 from taxiway.errors import DeliveryStopped
 from taxiway.spec import ModelSpec
 from taxiway.traffic.pace import Answer, Pace
-from taxiway.traffic.replay import Replay, replay_rows, rows_of
+from taxiway.traffic.replay import Replay, replay_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BATCH_ROWS = 1000
+_NO_DISTANCE_EVERY = 25  # rows
 
 
 @dataclass(slots=True)
@@ -49,6 +56,9 @@ class Story:
         self._chapter("ci_docs", "It is noticed, and delivers nothing", self._nothing_to_deliver)
         for month in MONTHS:
             self._month(month)
+        self._chapter("hasty_commit", "A commit with a mistake that no test finds is pushed", self._push_hasty)
+        self._chapter("ci_hasty", "It passes its gate", lambda: self._build("hasty_commit"))
+        self._chapter("delivery_hasty", "Its rollout meets rows without a distance, and is aborted", self._aborted)
         self._chapter("bad_commit", "A commit that makes the model worse is pushed", self._push_worse)
         self._chapter("ci_worse", "It is stopped at the gate", self._stopped_at_gate)
         self._chapter("rollback", "Production is rolled back to the previous version", self._roll_back)
@@ -76,8 +86,11 @@ class Story:
     def _push_explanation(self) -> dict[str, str]:
         return {"sha": commits.explain(self._repository, at=month_window(FIRST_DATA[-1]).end + timedelta(days=1))}
 
+    def _push_hasty(self) -> dict[str, str]:
+        return {"sha": commits.group_distances(self._repository, at=month_window(LAST_MONTH).start)}
+
     def _push_worse(self) -> dict[str, str]:
-        return {"sha": commits.simplify(self._repository, at=month_window(MONTHS[-1]).end)}
+        return {"sha": commits.simplify(self._repository, at=month_window(LAST_MONTH).end)}
 
     @property
     def _repository(self) -> commits.BareRepository:
@@ -108,10 +121,48 @@ class Story:
         return {"seconds": followed.seconds}
 
     def _deliver(self, build_chapter: str) -> dict[str, Any]:
+        """Deliver the first version; nobody asks for predictions yet."""
         version = self.journal[build_chapter]["version"]
-        followed = self.people.expect("delivery", f"candidate-{version}")
+        look = RolloutView(self.services, self.spec, version, self.view).look
+        followed = self.people.expect("delivery", f"candidate-{version}", beside=look)
         self.view.note(f"production serves version {self._serving()}")
         return {"version": version, "seconds": followed.seconds}
+
+    def _deliver_under_traffic(self, build_chapter: str, month: int) -> dict[str, Any]:
+        """Deliver a version while callers ask about the month's first flights."""
+        version = self.journal[build_chapter]["version"]
+        self._arrive(month)
+        with Callers(self.services, self.spec, self._rows(month)) as callers:
+            look = RolloutView(self.services, self.spec, version, self.view, callers).look
+            followed = self.people.expect("delivery", f"candidate-{version}", beside=look)
+        self.view.note(f"production serves version {self._serving()}; {_answered(callers)}")
+        return self._rolled_out(version, followed, callers)
+
+    def _aborted(self) -> dict[str, Any]:
+        """Deliver a version that cannot answer what a new app asks: flights whose distance it does not know."""
+        version, run_id = self.journal["ci_hasty"]["version"], f"candidate-{self.journal['ci_hasty']['version']}"
+        self._arrive(LAST_MONTH)
+        rows = self._rows(LAST_MONTH).reset_index(drop=True)
+        rows.loc[rows.index % _NO_DISTANCE_EVERY == 0, "distance"] = None
+        with Callers(self.services, self.spec, rows) as callers:
+            look = RolloutView(self.services, self.spec, version, self.view, callers).look
+            followed = self.people.follow("delivery", run_id, beside=look)
+        told = self._rolled_out(version, followed, callers)
+        if followed.state != "failed" or told["rollout"][-1]["phase"] != Phase.ABORTED:
+            what = "the rollout of the version that fails in production was not aborted"
+            raise DeliveryStopped(what, where=f"{MODEL}.delivery {run_id}", next_step="look at it in the Airflow UI.")
+        self.view.note(f"production stays on version {self._serving()}; {_answered(callers)}")
+        return told
+
+    def _rolled_out(self, version: int, followed: Followed, callers: Callers) -> dict[str, Any]:
+        history = history_of(self.services, version)
+        answered = {"served_by": dict(callers.rows), "rows": callers.rows.total(), "requests": callers.requests}
+        return {"version": version, "rollout": history, **answered, "seconds": followed.seconds}
+
+    def _rows(self, month: int) -> pd.DataFrame:
+        """Return the month's flights as callers send them."""
+        columns = [self.spec.task.key, self.spec.task.timestamp, *self.spec.data.features]
+        return self.services.data(self.spec).read(month_window(month))[columns]
 
     def _month(self, month: int) -> None:
         name = month_name(month)
@@ -124,27 +175,30 @@ class Story:
         if self.journal[f"retrain_{month}"]["go"]:
             self._chapter(f"ci_{month}", f"{name}: retrained on fresh data", lambda: self._built_by(f"retrain_{month}"))
             self._chapter(
-                f"delivery_{month}", f"{name}: the new version is delivered", lambda: self._deliver(f"ci_{month}")
+                f"delivery_{month}",
+                f"{month_name(month + 1)}: the new version is rolled out under traffic",
+                lambda: self._deliver_under_traffic(f"ci_{month}", month + 1),
             )
 
     def _replay(self, month: int) -> dict[str, Any]:
         self._arrive(month)
-        window = month_window(month)
-        replay = Replay(
-            self.spec, self.spec.environments.production, start=window.start, end=window.end, batch=_BATCH_ROWS
-        )
-        frame = rows_of(replay, self.services)
+        frame = self._rows(month)
+        begun: dict[str, Any] = dict(self.journal.items()).get(f"delivery_{month - 1}", {})
+        rest = frame.iloc[begun.get("rows", 0) :]
         sent = 0
 
         def hear(answer: Answer) -> None:
             nonlocal sent
             sent += answer.rows
-            self.view.show_run("rows sent", {f"{sent} of {len(frame)}": "running"})
+            self.view.show_run("rows sent", {f"{sent} of {len(rest)}": "running"})
 
-        done = asyncio.run(replay_rows(replay, frame, self.services, Pace(concurrency=1), hear=hear))
+        replay = Replay(self.spec, self.spec.environments.production, batch=_BATCH_ROWS)
+        done = asyncio.run(replay_rows(replay, rest, self.services, Pace(concurrency=1), hear=hear))
         if done.failed:
             raise DeliveryStopped(f"{done.failed} of {done.requests} requests failed: {done.failures}", where=MODEL)
-        return {"rows": done.rows, "requests": done.requests, "served_by": done.rows_by_version}
+        served_by = Counter(done.rows_by_version)
+        served_by.update({int(version): rows for version, rows in begun.get("served_by", {}).items()})
+        return {"rows": len(frame), "requests": begun.get("requests", 0) + done.requests, "served_by": served_by}
 
     def _watch(self, month: int) -> dict[str, Any]:
         window = month_window(month)
@@ -197,6 +251,12 @@ class Story:
         if champion is None or status.plan is None or status.plan.stable != champion.version:
             raise DeliveryStopped("production does not serve the champion", where=MODEL)
         return champion.version
+
+
+def _answered(callers: Callers) -> str:
+    """Say how the callers fared meanwhile: one that was refused would have ended the story."""
+    share = ", ".join(f"{rows:,} by version {version}" for version, rows in sorted(callers.rows.items()))
+    return f"{callers.requests:,} requests meanwhile, all answered: rows {share}"
 
 
 def _most_telling(reasons: list[str]) -> str:

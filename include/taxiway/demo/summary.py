@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from taxiway.bootstrap import Services
 from taxiway.demo.journal import Journal
 from taxiway.demo.months import MODEL, MONTHS, month_name, month_window
 from taxiway.domain.metrics import compute
+from taxiway.domain.rollout import Phase
 from taxiway.spec import ModelSpec
 from taxiway.stages.build import stored_environment
 from taxiway.stages.candidates import REASON, fetch_verified, state_of
 from taxiway.stages.predict import predict
+
+_WATCHED = (Phase.SHADOW, Phase.CANARY, Phase.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ def show(console: Console, services: Services, spec: ModelSpec, journal: Journal
     console.rule("The year of flight_delays")
     console.print(_versions(services, spec))
     console.print(_verdicts(journal))
+    console.print(_rollouts(journal))
     console.print(_months(journal))
     console.print(_seconds(journal))
     console.print(_where(addresses))
@@ -86,6 +92,21 @@ def _verdicts(journal: Journal) -> Table:
         if "verdict" in result and "version" in result and chapter.startswith("ci_"):
             table.add_row(f"version {result['version']}", result["verdict"], "\n".join(result["reasons"]))
     table.add_row("the worse commit", "failed", "\n".join(journal["ci_worse"]["reasons"]))
+    return table
+
+
+def _rollouts(journal: Journal) -> Table:
+    table = _table("Rollouts", "version", "phase", "traffic", "what it did there")
+    for chapter, result in journal.items():
+        history = result.get("rollout", []) if chapter.startswith("delivery_") else []
+        version = f"version {result['version']}" if history else ""
+        for entry, following in pairwise(history):
+            if Phase(entry["phase"]) in _WATCHED:
+                traffic = f"{entry['traffic']:g} %" if entry["traffic"] else "copies"
+                table.add_row(version, entry["phase"], traffic, following["reason"])
+        if history:
+            callers = f"{result['requests']:,} requests meanwhile, all answered"
+            table.add_row(version, Text(history[-1]["phase"], style="bold"), "", callers)
     return table
 
 

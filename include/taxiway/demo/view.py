@@ -37,6 +37,7 @@ class View:
         self._started = 0.0
         self._run = ""
         self._tasks: dict[str, str] = {}
+        self._traffic = ""
         # The first picture is drawn while Live is made.
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -59,7 +60,7 @@ class View:
             self._console.print(f"... {title}")
         yield
         self._console.print(f"[green]✓[/] {title} [dim]{time.monotonic() - self._started:.0f} s[/]")
-        self._chapter, self._run, self._tasks = "", "", {}
+        self._chapter, self._run, self._tasks, self._traffic = "", "", {}, ""
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
@@ -74,6 +75,10 @@ class View:
             if shown:
                 self._console.print(f"    {shown}", style="dim", highlight=False)
 
+    def show_traffic(self, text: str) -> None:
+        """Show who answers what right now, where it can be redrawn."""
+        self._traffic = text
+
     def _render(self) -> RenderableType:
         if not self._chapter:
             return Text("")
@@ -83,4 +88,4 @@ class View:
         table = Table.grid(padding=(0, 2))
         for task, state in self._tasks.items():
             table.add_row("   ", task, Text(state or "waiting", style=_STYLES.get(state, "dim")))
-        return Group(title, Text(f"   {self._run}", style="dim"), table)
+        return Group(title, Text(f"   {self._run}", style="dim"), table, Text(f"   {self._traffic}", style="cyan"))

@@ -26,6 +26,14 @@ def stored_state(registry: Registry, run_id: str) -> State | None:
         return None
 
 
+def stored_history(registry: Registry, run_id: str) -> list[Any]:
+    """Return the phases and steps of the version's rollout so far, each with the figures that led to it."""
+    try:
+        return list(evidence_of(registry, run_id, ROLLOUT).figures["history"])  # type: ignore[arg-type]
+    except NotFoundError:
+        return []
+
+
 def measured(before: State, observation: Observation, now: datetime) -> dict[str, Any]:
     """Return the figures that a person reads: of both versions since the step began, and what was compared."""
     seen = {"champion": observation.champion, "challenger": observation.challenger}
@@ -36,7 +44,7 @@ def measured(before: State, observation: Observation, now: datetime) -> dict[str
 
 def store_state(registry: Registry, run_id: str, state: State, measured: Mapping[str, Any], now: datetime) -> None:
     """Store the state; a new phase or step is added to the history, with the figures that led to it."""
-    history = _history(registry, run_id)
+    history = stored_history(registry, run_id)
     entry = _entry(state, measured)
     if not history or any(history[-1][key] != entry[key] for key in ("phase", "step", "challenger_version")):
         history.append(entry)
@@ -44,13 +52,6 @@ def store_state(registry: Registry, run_id: str, state: State, measured: Mapping
     verdict = _VERDICTS.get(state.phase, Verdict.INCONCLUSIVE)
     subject = {"version": str(state.plan.challenger), "champion": str(state.plan.champion or "")}
     record(registry, run_id, Evidence(ROLLOUT, verdict, now, (state.reason,), subject, figures))
-
-
-def _history(registry: Registry, run_id: str) -> list[Any]:
-    try:
-        return list(evidence_of(registry, run_id, ROLLOUT).figures["history"])  # type: ignore[arg-type]
-    except NotFoundError:
-        return []
 
 
 def _entry(state: State, measured: Mapping[str, Any]) -> dict[str, Any]:
