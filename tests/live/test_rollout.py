@@ -38,7 +38,9 @@ def test_a_version_that_fails_on_rare_rows_is_taken_out_by_itself(ramp: Ramp) ->
     assert "requests failed; the policy allows 1.00%" in ramp.log("delivery", f"candidate-{version}", "rollout.shadow")
     status = ramp.installation.services.target("production").status(MODEL)
     assert version not in {item.version for item in status.versions}
-    assert ramp.installation.services.registry.candidate(MODEL, version).tags["taxiway.state"] == "rejected"
+    tags = ramp.installation.services.registry.candidate(MODEL, version).tags
+    assert tags["taxiway.state"] == "rejected"
+    assert "requests failed; the policy allows 1.00%" in tags["taxiway.reason"]
 
 
 def test_a_shifted_version_waits_for_a_person(ramp: Ramp) -> None:

@@ -12,7 +12,7 @@ from taxiway.domain.rollout import Phase
 from taxiway.domain.values import TrafficPlan
 from taxiway.errors import DeliveryStopped, TargetUnavailable
 from taxiway.spec import ModelSpec
-from taxiway.stages.candidates import REASON, STATE, State, state_of
+from taxiway.stages.candidates import STATE, State, state_of
 from taxiway.stages.deliver import Approved
 from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.roll_out import RollOut, is_behind, step_names
@@ -109,17 +109,6 @@ def test_a_failing_version_is_taken_out_by_itself(field: Field) -> None:
         rollout.finish()
     evidence = evidence_of(field.registry, field.registry.candidate(MODEL, 2).run_id, "rollout")
     assert evidence.verdict is Verdict.FAILED
-
-
-def test_a_rejected_version_says_why_its_rollout_was_aborted(field: Field) -> None:
-    """Not only that a task failed, which the delivery would say of any end."""
-    rollout = in_canary(field)
-    observed(field, errors=30)
-    rollout.look()
-
-    field.delivery(2).stop("a task failed", production=field.production, notifier=field.notifier)
-
-    assert "30 of 100 requests failed" in field.registry.candidate(MODEL, 2).tags[REASON]
 
 
 @pytest.mark.parametrize(("answer", "leads_to"), [(True, PROMOTED), (False, CHAMPION_ALONE)])
