@@ -21,7 +21,6 @@ from taxiway.orchestration.rollouts import StepDecision, step_sensor, turn_senso
 from taxiway.orchestration.sign_offs import SignOffSensor
 from taxiway.orchestration.tasks import stage
 from taxiway.spec import ModelSpec
-from taxiway.stages.roll_out import step_names
 
 Json = dict[str, Any]
 
@@ -171,7 +170,7 @@ def rollout(spec: ModelSpec) -> list[Any]:
     """Return the tasks of the spec's rollout, in their order."""
     with TaskGroup("rollout"):
         steps: list[Any] = [turn_sensor(spec.model, VERSION), deploy_production(spec.model)]
-        for number, name in enumerate(step_names(spec)):
+        for number, name in enumerate(spec.rollout.watched_steps):
             watched = step_sensor(spec.model, VERSION, number, name)
             asked = StepDecision(
                 task_id=f"decide_{name}",

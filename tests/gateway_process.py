@@ -249,7 +249,7 @@ class GatewayProcess:
 
     def run_another(self) -> int:
         """Start a second gateway on the same home, which should end at once; return its exit code."""
-        return self._spawn().wait(timeout=60)
+        return self._spawn("--port", "0").wait(timeout=60)
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Signal the gateway alone and return its exit code; its scorers have to look after themselves."""
@@ -283,12 +283,12 @@ class GatewayProcess:
                 continue  # it has just ended
         return found
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self, *words: str) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(PROJECT / "include"), str(PROJECT)])
         own = {"PYTHONPATH": path, "TMPDIR": str(self.places), "TAXIWAY_TEST_CACHE": str(CACHE)}
         with (self.home / "gateway.log").open("ab") as output:
             return subprocess.Popen(
-                self._command,
+                [*self._command, *words],
                 cwd=PROJECT,
                 env={**os.environ, **own, **self.variables},
                 stdout=output,

@@ -248,3 +248,7 @@ def _reported() -> Iterator[None]:
     except TaxiwayError as error:
         errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -93,6 +93,12 @@ class Rollout(Section):
             raise ValueError("the steps' traffic must rise and end at 100")
         return self
 
+    @property
+    def watched_steps(self) -> list[str]:
+        """The name of each step that is watched before promotion: `shadow`, `canary_5`, `canary_25` ..."""
+        canaries = [f"canary_{step.traffic:g}".replace(".", "_") for step in self.steps if step.traffic < 100]
+        return [*(["shadow"] if self.shadow else []), *canaries]
+
 
 class Drift(Section):
     """When inputs or predictions moved too far (population stability index on reference quantiles)."""

@@ -14,7 +14,6 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from taxiway.spec_files import load_spec
-from taxiway.stages.roll_out import step_names
 
 PROJECT = Path(__file__).resolve().parents[2]
 KINDS = ("ci", "delivery", "monitoring", "retraining", "rollback")
@@ -84,7 +83,7 @@ def test_every_ci_stage_runs_before_the_candidate_is_registered(models: Path) ->
 def test_production_is_only_reached_after_sign_offs_and_approval(models: Path) -> None:
     """The journey of a delivery is one chain: no step can be overtaken by a later one."""
     rollout = load_spec(models / "flight_delays.yaml", {"TAXIWAY_HOME": "/nowhere"})
-    steps = [f"rollout.{task}" for step in step_names(rollout) for task in (step, f"decide_{step}")]
+    steps = [f"rollout.{task}" for step in rollout.rollout.watched_steps for task in (step, f"decide_{step}")]
     delivery = parse().dags["flight_delays.delivery"]
     chain = [
         "admit", "deploy_staging", "check_staging", "wait_for_sign_offs", "ask_for_approval", "approve",

@@ -28,6 +28,7 @@ from taxiway.stages.candidates import APPROVAL, DIGEST, LOCK, STATE, State
 from taxiway.stages.deliver import Delivery
 from taxiway.stages.environments import ensure_environment
 from taxiway.stages.evidence_store import evidence_of
+from taxiway.stages.orders import Orders
 from taxiway.stages.roll_out import RollOut
 from tests import gateway_process
 from tests.fakes import FakeNotifier, FakeRegistry
@@ -103,6 +104,11 @@ class Production:
     model: str
     names: list[str]
 
+    @property
+    def orders(self) -> Orders:
+        """The lock of whoever moves traffic."""
+        return Orders(self.gateway.home / "rollbacks")
+
     def version(self, name: str) -> int:
         """Return the version of a candidate."""
         return self.names.index(name) + 1
@@ -112,7 +118,8 @@ class Production:
         kind = "regression" if self.model == "numbers" else "multiclass"
         analysis = {"max_latency_ratio": 5}  # this machine may be busy
         spec = small_spec(kind, model=self.model, rollout={"analysis": analysis, **rollout})
-        return RollOut(spec, self.version(name), self.registry, self.target, SystemClock())  # type: ignore[arg-type]
+        clock, orders = SystemClock(), self.orders
+        return RollOut(spec, self.version(name), self.registry, self.target, clock, orders)  # type: ignore[arg-type]
 
     def evidence(self, name: str) -> Evidence:
         """Return the evidence of a candidate's rollout."""
@@ -121,7 +128,8 @@ class Production:
     def is_alone(self, name: str) -> bool:
         """Tell whether all traffic is on the champion, and the stopped candidate is out when its delivery has ended."""
         assert self.target.status(self.model).plan == TrafficPlan(stable=1)
-        delivery = Delivery(small_spec(model=self.model), self.version(name), self.registry, SystemClock())  # type: ignore[arg-type]
+        spec, version = small_spec(model=self.model), self.version(name)
+        delivery = Delivery(spec, version, self.registry, SystemClock(), self.orders)  # type: ignore[arg-type]
         delivery.stop("its rollout was aborted", production=self.target, notifier=FakeNotifier())
         return self.version(name) not in {item.version for item in self.target.status(self.model).versions}
 

@@ -15,7 +15,7 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import STATE, State, state_of
 from taxiway.stages.deliver import Approved
 from taxiway.stages.evidence_store import evidence_of
-from taxiway.stages.roll_out import RollOut, is_behind, step_names
+from taxiway.stages.roll_out import RollOut, is_behind
 from taxiway.stages.rollback import Order
 from tests.unit.domain.observed import seen
 from tests.unit.model_versions import MODEL, Field, example_spec
@@ -210,5 +210,5 @@ def test_steps_are_named_for_their_traffic() -> None:
     """The tasks of a rollout are called shadow and canary with the percent; the last 100 % is the promotion."""
     steps = [{"traffic": 0.5}, {"traffic": 25}, {"traffic": 100}]
 
-    assert ["shadow", "canary_0_5", "canary_25"] == step_names(spec_with({**POLICY, "steps": steps}))
-    assert [] == step_names(spec_with({"steps": [{"traffic": 100}]}))
+    assert ["shadow", "canary_0_5", "canary_25"] == spec_with({**POLICY, "steps": steps}).rollout.watched_steps
+    assert [] == spec_with({"steps": [{"traffic": 100}]}).rollout.watched_steps

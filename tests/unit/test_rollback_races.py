@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from taxiway.domain.values import CHAMPION, TrafficPlan, VersionObservation
+from taxiway.domain.values import CHAMPION, TrafficPlan
 from taxiway.errors import PermanentError, TransientError
 from taxiway.stages.candidates import CLOSED, State
 from taxiway.stages.deliver import Delivery
 from taxiway.stages.roll_out import RollOut
 from taxiway.stages.rollback import Order
+from tests.unit.domain.observed import seen
 from tests.unit.model_versions import MODEL, Field
 from tests.unit.rolled_back import Meanwhile, aliases, approved, fork, serves, states, three_versions
 
@@ -35,8 +36,7 @@ def field(keys: tuple[Path, Path]) -> Field:
 
 def observe(field: Field, *, errors: int) -> None:
     """Let production report what both versions did."""
-    figures = [VersionObservation(3, 1000, 0, 5.0, 9.0, 0.5), VersionObservation(4, 1000, errors, 5.0, 9.0, 0.5)]
-    field.production.observed[MODEL] = figures
+    field.production.observed[MODEL] = [seen(3), seen(4, errors=errors)]
 
 
 def promote(field: Field) -> None:

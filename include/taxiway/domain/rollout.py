@@ -21,8 +21,11 @@ from taxiway.domain.rollout_analysis import Analysis, AnalysisPolicy, Look, Step
 from taxiway.domain.values import TargetStatus, TrafficPlan
 from taxiway.errors import PermanentError
 
-MAX_BLIND_TICKS = 5
-"""Consecutive ticks without a measurement, after which a rollout that moved traffic aborts."""
+MAX_BLIND_TICKS = 30
+"""Consecutive ticks without a measurement, after which a rollout that moved traffic aborts.
+
+A minute at a look every two seconds: a gateway that was killed needs up to half of that to serve again.
+"""
 FALSE_ABORTS = 0.05
 """The share of rollouts of an equal challenger that chance may abort, at most."""
 

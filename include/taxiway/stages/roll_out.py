@@ -163,16 +163,6 @@ def plan_of(spec: ModelSpec, champion: int | None, challenger: int) -> Plan:
     return Plan(champion, challenger, (*first, *steps), analysis)
 
 
-def step_names(spec: ModelSpec) -> list[str]:
-    """Return the name of each step that is watched before promotion: `shadow`, `canary_5`, `canary_25` ..."""
-    plan = plan_of(spec, None, 0)
-    return [
-        "shadow" if step.traffic == _SHADOW_TRAFFIC else f"canary_{step.traffic:g}".replace(".", "_")
-        for step in plan.steps
-        if step.traffic < 100
-    ]
-
-
 def is_behind(state: Rollout, step: int) -> bool:
     """Tell whether the rollout needs no more watching in this step: it went on, is over, or a person has to decide."""
     return state.step > step or state.phase in (Phase.PROMOTING, Phase.PROMOTED, Phase.WAITING)
