@@ -57,7 +57,7 @@ class Story:
         for month in MONTHS:
             self._month(month)
         self._chapter("hasty_commit", "A commit with a mistake that no test finds is pushed", self._push_hasty)
-        self._chapter("ci_hasty", "It passes its gate", lambda: self._build("hasty_commit"))
+        self._chapter("ci_hasty", "The gate does not stop it", lambda: self._build("hasty_commit"))
         self._chapter("delivery_hasty", "Its rollout meets rows without a distance, and is aborted", self._aborted)
         self._chapter("bad_commit", "A commit that makes the model worse is pushed", self._push_worse)
         self._chapter("ci_worse", "It is stopped at the gate", self._stopped_at_gate)
