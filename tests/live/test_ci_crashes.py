@@ -155,10 +155,16 @@ def test_a_build_that_is_struck_at_every_stage_makes_exactly_one_candidate(
 
 
 def test_nothing_of_the_killed_is_left(model: Survivors) -> None:
-    """Afterwards no command of a model repository runs but the scorers of the gateways, and no workspace has stayed."""
+    """Afterwards no command of a model repository runs but the gateways' scorers, and no workspace but theirs stays."""
     gateways = {program.pid for name, program in model.installation.programs().items() if name.startswith("gateway")}
     commands = [process for process in marked(model.installation.home) if str(SCRIPTS) in " ".join(process.cmdline())]
-    assert {process.ppid() for process in commands} <= gateways
+    orphans = [process for process in commands if gateways.isdisjoint(parent.pid for parent in process.parents())]
+    assert orphans == []
 
     with workspace("last") as mine:
-        wait_for(lambda: [mine] == list(mine.parent.iterdir()), f"{mine.parent} to be empty")
+
+        def of_the_gateways() -> bool:
+            left = [path.name for path in mine.parent.iterdir() if path != mine]
+            return len(left) == len(gateways) and all(name.startswith("serving-") for name in left)
+
+        wait_for(of_the_gateways, f"{mine.parent} to have what the gateways use, and nothing else")
