@@ -28,14 +28,14 @@ SHORT = {
 """The rollout of the spec."""
 
 
-def _calmer(factor: str) -> Change:
+def _same(factor: str) -> Change:
     return replace("src/tumours/model.py", _PREDICT, _PREDICT.replace("[:, 1]", f"[:, 1] * {factor}"))
 
 
 BRANCHES: dict[str, Change] = {
-    "calmer": _calmer("0.999"),
-    "struck-and-promoted": _calmer("0.998"),
-    "struck-and-aborted": _calmer("0.997"),
+    "good": _same("1.0"),
+    "struck-and-promoted": _same("1.00"),
+    "struck-and-aborted": _same("1.000"),
     "fails-on-rare-rows": replace(
         "src/tumours/model.py",
         _PREDICT,

@@ -9,7 +9,7 @@ from tests.live.ramp_setup import MODEL, Ramp
 
 def test_a_good_version_takes_over_step_by_step(ramp: Ramp) -> None:
     """It answers copies, then a share, then everything; the evidence has the figures; no request fails."""
-    version = ramp.build("calmer")
+    version = ramp.build("good")
     with ramp.traffic() as traffic:
         ramp.let_into_production(version)
         finished = ramp.run("delivery", f"candidate-{version}")
