@@ -66,7 +66,16 @@ def scorers(installation: LiveInstallation, model: str, version: int | None = No
     """Return the processes that serve the model (or one version of it) in production."""
     served = installation.home / "gateways" / "production" / "versions" / model
     prefix = f"{served}/" if version is None else f"{served}/{version}/"
-    return [process for process, command in _sandboxed(installation) if any(w.startswith(prefix) for w in command)]
+    return [
+        process
+        for process, command in _sandboxed(installation)
+        if _is_server(command) and any(word.startswith(prefix) for word in command)
+    ]
+
+
+def _is_server(command: list[str]) -> bool:
+    """Tell whether this is the process that answers, and not the fence around it."""
+    return command[1:2] == [str(SCRIPTS / "serve.py")]
 
 
 def strays(installation: LiveInstallation) -> list[list[str]]:
@@ -75,7 +84,7 @@ def strays(installation: LiveInstallation) -> list[list[str]]:
     found = []
     for process, command in _sandboxed(installation):
         with suppress(psutil.NoSuchProcess):
-            if process.ppid() not in gateways:
+            if gateways.isdisjoint(parent.pid for parent in process.parents()):
                 found.append(command)
     return found
 
