@@ -109,12 +109,14 @@ def frozen(installation: LiveInstallation, *names: str) -> Iterator[None]:
     processes = [psutil.Process(program.pid) for name, program in installation.programs().items() if name in names]
     everything = [one for process in processes for one in (process, *process.children(recursive=True))]
     for process in everything:
-        process.suspend()
+        with suppress(psutil.NoSuchProcess):  # tasks come and go
+            process.suspend()
     try:
         yield
     finally:
         for process in everything:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def _has_other_scorer(installation: LiveInstallation, model: str, version: int, pid: int) -> bool:
