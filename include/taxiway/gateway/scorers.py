@@ -194,7 +194,7 @@ class Scorer:
 
     async def _serve(self, process: ScorerProcess) -> None:
         connector = aiohttp.UnixConnector(path=str(process.address), limit=0)
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as self._session:
+        async with _session(connector) as self._session:
             await self._until_ready(process)
             self.state, self.failure = "ready", None
             self._ready.set()
@@ -247,6 +247,17 @@ class Scorer:
         if process is not None and process is self._process:
             self._ready.clear()
             process.kill()
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """Return a session with nothing that a scorer does not need: every request pays for it."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),  # every request has its own deadline
+        auto_decompress=False,
+        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
+    )
 
 
 def _stopped_at(limit: str, name: str) -> DeliveryStopped:

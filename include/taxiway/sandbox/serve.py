@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import io
 import json
 import logging
 import os
@@ -32,9 +33,13 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from mlflow.pyfunc import scoring_server
 from mlflow.utils.proto_json_utils import MlflowInvalidInputException
+from scoring_frame import FrameMaker
 
 _PR_SET_PDEATHSIG = 1
-_invocations: Any = scoring_server.invocations  # untyped in MLflow
+# Both are untyped in MLflow.
+_invocations: Any = scoring_server.invocations
+_predictions_to_json: Any = scoring_server.predictions_to_json
+_PLAIN_JSON = ("application/json", "application/json; charset=utf-8")
 _BACKLOG = 128
 _KEEP_ALIVE_SECONDS = 300  # longer than any client keeps an idle connection, so that the client closes it
 _SAMPLES = {"boolean": True, "string": "", "datetime": "2000-01-01T00:00:00"}
@@ -50,6 +55,7 @@ class Scorer:
     def __init__(self, model: Any, queue: int) -> None:
         self._model = model
         self._schema = model.metadata.get_input_schema()
+        self._maker = FrameMaker(model.metadata)
         self._queue = queue
         self._pending = 0
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -67,7 +73,7 @@ class Scorer:
         finally:
             self._pending -= 1
 
-    async def ping(self) -> Response:
+    async def ping(self, _: Request) -> Response:
         """Answer that the model is loaded."""
         return Response("\n", media_type="application/json")
 
@@ -79,6 +85,9 @@ class Scorer:
 
     def _score(self, body: bytes, content_type: str) -> Response:
         try:
+            frame = self._maker.frame(body) if content_type in _PLAIN_JSON else None
+            if frame is not None:
+                return Response(_to_json(self._model.predict(frame)), media_type="application/json")
             answer = _invocations(body, content_type, self._model, self._schema)
         except Exception as error:  # noqa: BLE001 (a model may raise anything, and MLflow repeats the data in its texts)
             _log(error)
@@ -93,6 +102,12 @@ class Scorer:
         if isinstance(error, MlflowInvalidInputException) or "exactly one of the input fields" in str(error):
             return f"{_PROTOCOL}, and {fitting}"
         return fitting if "enforce schema" in str(error) else "the model cannot predict these rows"
+
+
+def _to_json(predictions: Any) -> str:
+    text = io.StringIO()
+    _predictions_to_json(predictions, text)
+    return text.getvalue()
 
 
 def _refusal(status: int, code: str, message: str) -> Response:
@@ -170,9 +185,9 @@ def main() -> None:
     scorer = Scorer(mlflow.pyfunc.load_model(str(options.model)), options.queue)
     scorer.warm_up()
     app = FastAPI(openapi_url=None)
-    app.post("/invocations")(scorer.invocations)
-    app.get("/ping")(scorer.ping)
-    app.get("/health")(scorer.ping)
+    app.add_route("/invocations", scorer.invocations, methods=["POST"])
+    app.add_route("/ping", scorer.ping)
+    app.add_route("/health", scorer.ping)
     if options.ready_file is not None:
         options.ready_file.write_text(f"{address}\n")
     config = uvicorn.Config(
