@@ -53,6 +53,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLE = PROJECT / "examples" / "flight_delays"
 MODEL, ENVIRONMENT = "flight_delays", "staging"
 SIZES = (1, 100)
+TEMPORARY = "t"  # short: scorers have their sockets below it, and a socket's path has 108 characters
 RATIO_TARGET, ROUTER_TARGET_MS, MEMORY_TARGET = 0.85, 1.5, 0.6
 DIRECT, GATEWAY, MLFLOW, BARE = "scorer", "gateway", "mlflow models serve", "bare FastAPI"
 WITH_UVLOOP, SKINNY = "same, with uvloop", "same, mlflow-skinny"
@@ -210,7 +211,10 @@ def gateway(directory: Path, model: Path, lock: Path, cache: Path, stack: ExitSt
     release = Release(MODEL, 1, "run", *digests, "flight_id", "scheduled_departure", approval)
     save_state(home / "state.json", {MODEL: Desired({1: release}, TrafficPlan(stable=1))})
     (directory / "cache").symlink_to(cache)
+    temporary = directory / TEMPORARY
+    temporary.mkdir()
     variables = {"TAXIWAY_HOME": str(directory), "TAXIWAY_STAGING_TOKEN": "token-of-the-benchmark"}
+    variables |= {"TMPDIR": str(temporary)}
     variables |= {"PYTHONPATH": str(PROJECT / "include"), "PATH": os.environ.get("PATH", "")}
     command = [sys.executable, "-m", "taxiway.gateway", "--environment", ENVIRONMENT, "--port"]
     return over_tcp(GATEWAY, command, f"/models/{MODEL}/invocations", variables, stack)
@@ -249,7 +253,7 @@ def end(processes: Sequence[psutil.Process]) -> None:
 
 def scorer_behind(gateway: Server, directory: Path) -> Server:
     """Return the gateway's only scorer as a server of its own."""
-    path = next((directory / "gateways" / ENVIRONMENT / "sockets").iterdir())
+    path = next((directory / TEMPORARY).rglob("socket"))
     return Server(DIRECT, UnixConnection(path), "/invocations", lambda: gateway.processes()[1:])
 
 
