@@ -32,6 +32,8 @@ def airflow_environment(installation: Installation, credentials: Credentials) ->
             "task_instance_heartbeat_timeout": "30",
             "task_instance_heartbeat_timeout_detection_interval": "5",
             "orphaned_tasks_check_interval": "30",
+            "task_queued_timeout": "120",  # taken by a worker that was killed before it began
+            "task_queued_timeout_check_interval": "15",
         },
         "dag_processor": {"min_file_process_interval": "15", "refresh_interval": "5"},
         "workers": {"execution_api_timeout": "30"},
@@ -68,7 +70,7 @@ def read_logins(installation: Installation) -> dict[str, str]:
 def _core(credentials: Credentials, installation: Installation) -> dict[str, str]:
     users = ",".join(f"{name}:{role_of(name)}" for name in credentials.passwords)
     return {
-        "executor": "LocalExecutor",
+        "executor": "taxiway.orchestration.local_executor.LocalExecutor",
         "parallelism": "4",  # LocalExecutor starts all its workers at once
         "dags_folder": str(PROJECT / "dags"),
         "plugins_folder": str(PROJECT / "plugins"),

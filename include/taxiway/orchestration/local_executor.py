@@ -1,0 +1,75 @@
+"""Airflow's LocalExecutor, which also outlives its own workers.
+
+A worker that is killed takes the lock of multiprocessing's queue with it: then no other worker is ever given a task
+again, while every program looks healthy. And a task that it had taken but not begun stays queued for ever.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import Pipe
+from tempfile import TemporaryFile
+from typing import Any
+
+from airflow.executors import local_executor
+
+_HEAD, _TAIL = 0, 1  # bytes of the lock file
+
+
+class Queue:
+    """What processes hand to each other; one that is killed at either end makes room for the next.
+
+    Its locks belong to the kernel, which takes them back from the dead. Forked processes share it; threads may not.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = Pipe(duplex=False)
+        self._locks = TemporaryFile()  # noqa: SIM115 (it lives as long as the queue)
+
+    def put(self, item: Any) -> None:
+        """Add an item at the end."""
+        with self._turn(_TAIL):
+            self._writer.send(item)
+
+    def get(self) -> Any:
+        """Take the first item; wait for one."""
+        with self._turn(_HEAD):
+            return self._reader.recv()
+
+    def empty(self) -> bool:
+        """Tell whether there is nothing to take."""
+        return not self._reader.poll()
+
+    def close(self) -> None:
+        """Close it in this process."""
+        for file in (self._reader, self._writer, self._locks):
+            file.close()
+
+    @contextmanager
+    def _turn(self, end: int) -> Iterator[None]:
+        fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, end)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, end)
+
+
+class LocalExecutor(local_executor.LocalExecutor):
+    """Goes on with the tasks whichever worker is killed, and whenever.
+
+    Airflow takes an executor for one of this machine by the name of its class.
+    """
+
+    def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
+        """Give the workers, before there are any, queues that they cannot block."""
+        if not isinstance(self.activity_queue, Queue):
+            self.activity_queue: Any = Queue()
+            self.result_queue: Any = Queue()
+        super()._spawn_workers_with_gc_freeze(spawn_number)  # type: ignore[no-untyped-call]
+
+    def revoke_task(self, *, ti: Any) -> None:
+        """Forget a task that was not begun in time, for its worker is dead; Airflow queues it again."""
+        self.queued_tasks.pop(ti.key, None)
+        self.running.discard(ti.key)

@@ -1,0 +1,120 @@
+"""Tasks are handed out, and their results come back, whichever of the workers was killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from taxiway.orchestration.local_executor import LocalExecutor, Queue
+
+_FORK = multiprocessing.get_context("fork")
+_SECONDS = 30
+
+
+def work(tasks: Queue, results: Queue) -> None:
+    """Say who took which task, for ever."""
+    while True:
+        results.put((os.getpid(), tasks.get()))
+
+
+def die_over_the_result(_: Queue, results: Queue) -> None:
+    """Die while nobody else may leave a result."""
+
+    class Fatal:
+        def __reduce__(self) -> Any:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    results.put(Fatal())
+
+
+def start(body: Callable[[Queue, Queue], None], tasks: Queue, results: Queue) -> multiprocessing.process.BaseProcess:
+    """Start a worker, which ends with the tests."""
+    worker = _FORK.Process(target=body, args=(tasks, results), daemon=True)
+    worker.start()
+    return worker
+
+
+def result(results: Queue) -> Any:
+    """Return the next result; fails when there is none in time."""
+    deadline = time.monotonic() + _SECONDS
+    while results.empty():
+        assert time.monotonic() < deadline, "nobody took the task"
+        time.sleep(0.01)
+    return results.get()
+
+
+def is_idle(pid: int) -> bool:
+    """Tell whether the executor's worker waits for a task."""
+    worker = psutil.Process(pid)
+    return "<idle>" in " ".join(worker.cmdline()) and worker.status() == psutil.STATUS_SLEEPING
+
+
+@pytest.fixture
+def queues() -> Iterator[tuple[Queue, Queue]]:
+    """The tasks and the results."""
+    tasks, results = Queue(), Queue()
+    yield tasks, results
+    tasks.close()
+    results.close()
+
+
+def test_a_worker_that_is_killed_while_it_waits_leaves_its_place_to_the_next(queues: tuple[Queue, Queue]) -> None:
+    """The workers that wait for the next task may die one after the other: it goes to one that is left."""
+    tasks, results = queues
+    waiting = [start(work, tasks, results) for _ in range(3)]
+    for number in range(3):
+        tasks.put(number)
+        assert result(results) in {(worker.pid, number) for worker in waiting}
+    *dead, alive = waiting
+    for worker in dead:
+        worker.kill()
+        worker.join()
+    tasks.put("after the deaths")
+
+    assert result(results) == (alive.pid, "after the deaths")
+    alive.kill()
+    alive.join()
+
+
+def test_a_worker_that_is_killed_while_it_reports_leaves_its_place_to_the_next(queues: tuple[Queue, Queue]) -> None:
+    """A worker that dies over its result keeps nobody from leaving the next one."""
+    tasks, results = queues
+    start(die_over_the_result, tasks, results).join()
+    worker = start(work, tasks, results)
+    tasks.put("next")
+
+    assert result(results) == (worker.pid, "next")
+    worker.kill()
+    worker.join()
+
+
+@pytest.mark.timeout(_SECONDS)
+@pytest.mark.parametrize("killed", range(3))
+def test_an_executor_reaches_every_worker_that_is_left(killed: int) -> None:
+    """Whichever worker is killed, the others hear what comes next: here that they may end."""
+    executor = LocalExecutor(parallelism=3)
+    executor.start()
+    while not all(is_idle(pid) for pid in executor.workers):
+        time.sleep(0.01)
+    worker = list(executor.workers.values())[killed]
+    worker.kill()
+    worker.join()
+    executor.end()
+
+
+def test_a_task_that_nobody_began_is_forgotten() -> None:
+    """What a worker took with it leaves its slot, so that Airflow can queue it again."""
+    executor = LocalExecutor(parallelism=1)
+    lost: Any = SimpleNamespace(key="lost")
+    executor.running.add(lost.key)
+    executor.revoke_task(ti=lost)
+
+    assert executor.slots_available == 1
