@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -89,15 +89,47 @@ def strays(installation: LiveInstallation) -> list[list[str]]:
     return found
 
 
-def kill_task(installation: LiveInstallation, dag_id: str, run_id: str, task_id: str) -> None:
-    """Kill the process of a task as soon as it runs; fails when it was too quick for that."""
+def orphans(installation: LiveInstallation) -> list[list[str]]:
+    """Return the commands of what descends from none of the programs that run, such as a task without its worker."""
+    kept = {program.pid for program in installation.programs().values()}
+    found = []
+    for process in marked(installation.home):
+        with suppress(psutil.NoSuchProcess):
+            if kept.isdisjoint({process.pid, *(parent.pid for parent in process.parents())}):
+                found.append(process.cmdline())
+    return found
+
+
+def kill_idle_workers(installation: LiveInstallation) -> None:
+    """Kill all of Airflow's workers that wait for a task: one of them is the one whose turn it is."""
+    scheduler = psutil.Process(installation.programs()["airflow-scheduler"].pid)
+    idle = [child for child in scheduler.children() if _is_worker(child) and "<idle>" in " ".join(child.cmdline())]
+    assert [kill(worker.pid) for worker in idle], "no worker waits for a task"
+
+
+def kill_worker(task: int) -> bool:
+    """Kill the worker of Airflow that runs a task; tells whether it was there."""
+    with suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(task).parent()
+        return worker is not None and _is_worker(worker) and kill(worker.pid)
+    return False
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    return " ".join(process.cmdline()).startswith("airflow worker -- LocalExecutor")
+
+
+def kill_task(
+    installation: LiveInstallation, dag_id: str, run_id: str, task_id: str, strike: Callable[[int], bool] = kill
+) -> None:
+    """Kill the process of a task (or what `strike` makes of it) as soon as it runs; fails when it was too quick."""
     api = installation.airflow()
 
     def struck() -> bool:
         for task in api.task_instances(dag_id, run_id):
             if task["task_id"] == task_id:
                 assert task["state"] != "success", f"{task_id} was too quick to be struck"
-                return task["state"] == "running" and task["pid"] is not None and kill(task["pid"])
+                return task["state"] == "running" and task["pid"] is not None and strike(task["pid"])
         return False
 
     wait_for(struck, f"{task_id} of {run_id} to run", poll=0.02)

@@ -1,13 +1,20 @@
 """A rollout survives SIGKILL of everything it needs, in each of its phases; callers notice next to nothing.
 
 All the while two callers send requests, and a witness looks at production. One rollout is struck on its way to
-promotion, another one on its way back.
+promotion, another one on its way back:
+
+    deploying   a worker that runs the task, gateway, scorer, MLflow, scheduler
+    shadow      gateway, scorer, MLflow, scheduler, the workers that wait for tasks
+    waiting     the same, while a person is asked
+    canary      the same, and the triggerer
+    promoting   the task, a worker that runs it, gateway, the scorer that now answers, MLflow, scheduler
+    aborting    the challenger, then at once scorer, gateway, MLflow, scheduler; the task that clears up, its worker
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,12 +22,26 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from taxiway.domain.rollout import Phase
 from taxiway.domain.values import TrafficPlan, Window
 from taxiway.errors import NotFoundError
 from taxiway.stages.evidence_store import evidence_of
+from taxiway.stages.rollout_store import stored_state
 from tests.live.conftest import wait_for
 from tests.live.ramp_setup import MODEL, SHORT, Ramp
-from tests.live.strikes import GATEWAY, Outage, frozen, kill_programs, kill_scorer, kill_task, strays
+from tests.live.strikes import (
+    GATEWAY,
+    Outage,
+    frozen,
+    kill,
+    kill_idle_workers,
+    kill_programs,
+    kill_scorer,
+    kill_task,
+    kill_worker,
+    orphans,
+    strays,
+)
 from tests.live.traffic import Sent, Traffic
 from tests.live.witness import Witness
 
@@ -28,14 +49,18 @@ _PERCENT = 30
 _PATIENCE = 29.0  # seconds; a machine under heavy load needs more to load a model
 _AIRFLOW = ("airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer")
 _ALWAYS = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+_SCORER, _WORKERS = "scorer", "workers"
+# The workers last: a new scheduler has new ones.
+_EACH = (GATEWAY, _SCORER, "mlflow", "airflow-scheduler", _WORKERS)
 # Long enough to be struck in. Whoever waits for a scorer that starts again waits long: not what is judged here.
 _LONG = SHORT | {
     "shadow": {"duration": "20s", "min_requests": 20},
-    "steps": [{"traffic": _PERCENT, "duration": "10s"}, {"traffic": 100}],
-    "analysis": SHORT["analysis"] | {"max_latency_ratio": 10_000},
+    "steps": [{"traffic": _PERCENT, "duration": "60s"}, {"traffic": 100}],
+    # No agreement is surely perfect: after three times the shadow's duration a person is asked.
+    "analysis": SHORT["analysis"] | {"max_latency_ratio": 10_000, "min_agreement": 1},
 }
 # Here it is what is judged: a challenger that dies keeps requests waiting, or fails them.
-_STRICT = _LONG | {"shadow": SHORT["shadow"], "analysis": SHORT["analysis"]}
+_STRICT = SHORT | {"steps": _LONG["steps"]}
 
 
 @dataclass
@@ -58,9 +83,33 @@ class Struck:
         """Wait until production has the plan."""
         wait_for(lambda: self.ramp.plan() == plan, f"production to have {plan}", poll=0.05)
 
-    def kill_gateway(self) -> None:
-        """Kill the gateway of production; meanwhile nobody can be answered."""
-        self.outages.append(kill_programs(self.ramp.installation, GATEWAY))
+    @property
+    def phase(self) -> Phase | None:
+        """Return where the rollout is; None before it has begun."""
+        registry = self.ramp.installation.services.registry
+        state = stored_state(registry, registry.candidate(MODEL, self.version).run_id)
+        return state.phase if state else None
+
+    def strike(self, *names: str, phase: Phase, plan: TrafficPlan, scorer: int) -> None:
+        """Kill one after the other and wait until each is back; all the while the rollout stays where it is."""
+        for name in names:
+            if name == _SCORER:
+                kill_scorer(self.ramp.installation, MODEL, scorer)
+            elif name == _WORKERS:
+                kill_idle_workers(self.ramp.installation)
+            else:
+                self.kill_together(name)
+            assert (name, self.phase, self.ramp.plan()) == (name, phase, plan)
+
+    def kill_together(self, *names: str) -> None:
+        """Kill programs; while the gateway of production is dead, nobody can be answered."""
+        outage = kill_programs(self.ramp.installation, *names)
+        if GATEWAY in names:
+            self.outages.append(outage)
+
+    def kill_task(self, task_id: str, strike: Callable[[int], bool] = kill) -> None:
+        """Kill a task of the delivery, or its worker, as soon as it runs."""
+        kill_task(self.ramp.installation, f"{MODEL}.delivery", self.run_id, task_id, strike)
 
     def excused(self, request: Sent) -> bool:
         """Tell whether the gateway was dead, or a scorer took longer to start than the gateway lets a request wait."""
@@ -107,6 +156,7 @@ def struck_rollout(ramp: Ramp, branch: str) -> Iterator[Struck]:
     assert failed == []
     assert_logged(struck)
     wait_for(lambda: strays(ramp.installation) == [], "the scorers of dead gateways to end")
+    wait_for(lambda: orphans(ramp.installation) == [], "what dead programs and workers left to end")
 
 
 def assert_logged(struck: Struck) -> None:
@@ -119,39 +169,50 @@ def assert_logged(struck: Struck) -> None:
 
 
 def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) -> None:
-    """Every phase outlives the death of the champion's scorer, gateway, MLflow, scheduler, triggerer and task."""
-    installation = long_ramp.installation
+    """Every phase outlives the death of gateway, scorer, MLflow, scheduler and worker; the release is whole."""
     with struck_rollout(long_ramp, "struck-and-promoted") as struck:
         champion, version = struck.champion, struck.version
+        others = [name for name in _EACH if name != _WORKERS]
+        struck.kill_task("rollout.deploy_production", lambda task: struck.phase is not None and kill_worker(task))
+        struck.strike(*others, phase=Phase.DEPLOYING, plan=TrafficPlan(champion), scorer=champion)
+
+        # Not the challenger's scorer: a challenger that dies is taken out, which the next test checks.
         struck.reaches(shadow(champion, version))
-        # Not the challenger's: a challenger that dies is taken out, which the next test checks.
-        kill_scorer(installation, MODEL, champion)
-        struck.kill_gateway()
-        assert long_ramp.plan() == shadow(champion, version)
+        struck.strike(*_EACH, phase=Phase.SHADOW, plan=shadow(champion, version), scorer=champion)
+        long_ramp.waits(struck.run_id, "rollout.decide_shadow", "awaiting_input")
+        struck.strike(*_EACH, phase=Phase.WAITING, plan=shadow(champion, version), scorer=champion)
+        long_ramp.decide(struck.run_id, "rollout.decide_shadow", "Approve")
 
         struck.reaches(canary(champion, version))
-        kill_scorer(installation, MODEL, champion)
-        kill_programs(installation, "mlflow", "airflow-scheduler", "airflow-triggerer")
+        struck.kill_together("airflow-triggerer")
+        struck.strike(*_EACH, phase=Phase.CANARY, plan=canary(champion, version), scorer=champion)
 
         struck.reaches(TrafficPlan(version))
-        struck.kill_gateway()
-        kill_task(installation, f"{MODEL}.delivery", struck.run_id, "promote")
+        struck.kill_task("promote")
+        struck.kill_task("promote", kill_worker)
+        struck.strike(*others, phase=Phase.PROMOTING, plan=TrafficPlan(version), scorer=version)
         finished = long_ramp.run("delivery", struck.run_id)
 
     assert finished["state"] == "success", finished
-    assert long_ramp.champion() == version
+    assert_released(struck)
+
+
+def assert_released(struck: Struck) -> None:
+    """Production and registry agree on the new champion, and the records have all of its rollout."""
+    champion, version = struck.champion, struck.version
+    assert struck.ramp.champion() == version
     assert struck.witness.plans[-1] == TrafficPlan(version)
-    registry = installation.services.registry
+    registry = struck.ramp.installation.services.registry
     assert registry.candidate(MODEL, champion).tags["taxiway.state"] == "retired"
     release = evidence_of(registry, registry.candidate(MODEL, version).run_id, "release")
     assert release.subject["version"] == str(version)
     rollout = evidence_of(registry, registry.candidate(MODEL, version).run_id, "rollout")
     phases = [entry["phase"] for entry in rollout.figures["history"]]
-    assert phases == ["deploying", "shadow", "canary", "promoting", "promoted"]
+    assert phases == ["deploying", "shadow", "waiting", "canary", "promoting", "promoted"]
 
 
 def test_a_rollout_that_is_struck_while_it_aborts_is_aborted(long_ramp: Ramp) -> None:
-    """A challenger that dies is taken out; gateway, MLflow and the task that clears up may die over it."""
+    """A challenger that dies is taken out; everything may die over it, the task that clears up and its worker too."""
     installation = long_ramp.installation
     long_ramp.declare(_STRICT)
     with struck_rollout(long_ramp, "struck-and-aborted") as struck:
@@ -159,9 +220,10 @@ def test_a_rollout_that_is_struck_while_it_aborts_is_aborted(long_ramp: Ramp) ->
         struck.reaches(canary(champion, version))
         kill_scorer(installation, MODEL, version, wait=False)
         struck.reaches(TrafficPlan(champion))
-        struck.kill_gateway()
-        kill_programs(installation, "mlflow")
-        kill_task(installation, f"{MODEL}.delivery", struck.run_id, "stop_delivery")
+        kill_scorer(installation, MODEL, champion, wait=False)
+        struck.kill_together(GATEWAY, "mlflow", "airflow-scheduler")
+        struck.kill_task("stop_delivery")
+        struck.kill_task("stop_delivery", kill_worker)
         finished = long_ramp.run("delivery", struck.run_id)
 
     assert finished["state"] == "failed", finished
@@ -171,7 +233,8 @@ def test_a_rollout_that_is_struck_while_it_aborts_is_aborted(long_ramp: Ramp) ->
     registry = installation.services.registry
     rejected = registry.candidate(MODEL, version)
     assert rejected.tags["taxiway.state"] == "rejected"
-    assert evidence_of(registry, rejected.run_id, "rollout").figures["state"]["phase"] == "aborted"
+    rollout = evidence_of(registry, rejected.run_id, "rollout")
+    assert [entry["phase"] for entry in rollout.figures["history"]][-2:] == ["aborting", "aborted"]
     with pytest.raises(NotFoundError):
         evidence_of(registry, rejected.run_id, "release")
     served = {seen.version for seen in installation.services.target("production").status(MODEL).versions}
