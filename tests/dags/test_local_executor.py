@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,11 +111,24 @@ def test_an_executor_reaches_every_worker_that_is_left(killed: int) -> None:
     executor.end()
 
 
-def test_a_task_that_nobody_began_is_forgotten() -> None:
-    """What a worker took with it leaves its slot, so that Airflow can queue it again."""
+def test_a_task_is_queued_again_only_after_a_worker_died_with_it() -> None:
+    """A task that waits for a worker goes on waiting; one that a killed worker took can be queued again."""
     executor = LocalExecutor(parallelism=1)
-    lost: Any = SimpleNamespace(key="lost")
-    executor.running.add(lost.key)
-    executor.revoke_task(ti=lost)
+    executor.start()
+    task: Any = SimpleNamespace(queued_dttm=datetime.now(UTC))
+    with pytest.raises(NotImplementedError):
+        executor.revoke_task(ti=task)
 
-    assert executor.slots_available == 1
+    for worker in executor.workers.values():
+        worker.kill()
+        worker.join()
+    executor.sync()
+    executor.revoke_task(ti=task)
+
+    executor.activity_queue.put("another task")
+    with pytest.raises(NotImplementedError):
+        executor.revoke_task(ti=task)
+    executor.activity_queue.get()
+    with pytest.raises(NotImplementedError):
+        executor.revoke_task(ti=SimpleNamespace(queued_dttm=datetime.now(UTC)))
+    executor.end()

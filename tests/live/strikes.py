@@ -108,10 +108,12 @@ def kill_idle_workers(installation: LiveInstallation) -> None:
 
 
 def kill_worker(task: int) -> bool:
-    """Kill the worker of Airflow that runs a task; tells whether it was there."""
+    """Kill the worker of Airflow that runs a task; tells whether both were there."""
     with suppress(psutil.NoSuchProcess):
-        worker = psutil.Process(task).parent()
-        return worker is not None and _is_worker(worker) and kill(worker.pid)
+        process = psutil.Process(task)
+        worker = process.parent()
+        runs = worker is not None and _is_worker(worker) and process.status() != psutil.STATUS_ZOMBIE
+        return runs and kill(process.ppid())
     return False
 
 

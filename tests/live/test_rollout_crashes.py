@@ -3,12 +3,12 @@
 All the while two callers send requests, and a witness looks at production. One rollout is struck on its way to
 promotion, another one on its way back:
 
-    deploying   a worker that runs the task, gateway, scorer, MLflow, scheduler
-    shadow      gateway, scorer, MLflow, scheduler, the workers that wait for tasks
-    waiting     the same, while a person is asked
+    deploying   a worker that runs the task, gateway, MLflow, scheduler, scorer
+    shadow      gateway, MLflow, scheduler, scorer, the workers that wait for tasks
+    waiting     the same, one after the other, while a person is asked
     canary      the same, and the triggerer
-    promoting   the task, a worker that runs it, gateway, the scorer that now answers, MLflow, scheduler
-    aborting    the challenger, then at once scorer, gateway, MLflow, scheduler; the task that clears up, its worker
+    promoting   the task, a worker that runs it, gateway, MLflow, scheduler, the scorer that now answers
+    aborting    the challenger, then scorer, gateway, MLflow, scheduler; the task that clears up, its worker
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import httpx
 import pytest
@@ -49,13 +50,11 @@ _PERCENT = 30
 _PATIENCE = 29.0  # seconds; a machine under heavy load needs more to load a model
 _AIRFLOW = ("airflow-api-server", "airflow-dag-processor", "airflow-scheduler", "airflow-triggerer")
 _ALWAYS = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-_SCORER, _WORKERS = "scorer", "workers"
-# The workers last: a new scheduler has new ones.
-_EACH = (GATEWAY, _SCORER, "mlflow", "airflow-scheduler", _WORKERS)
+_PROGRAMS = (GATEWAY, "mlflow", "airflow-scheduler")
 # Long enough to be struck in. Whoever waits for a scorer that starts again waits long: not what is judged here.
 _LONG = SHORT | {
-    "shadow": {"duration": "20s", "min_requests": 20},
-    "steps": [{"traffic": _PERCENT, "duration": "60s"}, {"traffic": 100}],
+    "shadow": {"duration": "15s", "min_requests": 20},
+    "steps": [{"traffic": _PERCENT, "duration": "50s"}, {"traffic": 100}],
     # No agreement is surely perfect: after three times the shadow's duration a person is asked.
     "analysis": SHORT["analysis"] | {"max_latency_ratio": 10_000, "min_agreement": 1},
 }
@@ -90,16 +89,23 @@ class Struck:
         state = stored_state(registry, registry.candidate(MODEL, self.version).run_id)
         return state.phase if state else None
 
-    def strike(self, *names: str, phase: Phase, plan: TrafficPlan, scorer: int) -> None:
-        """Kill one after the other and wait until each is back; all the while the rollout stays where it is."""
-        for name in names:
-            if name == _SCORER:
-                kill_scorer(self.ramp.installation, MODEL, scorer)
-            elif name == _WORKERS:
-                kill_idle_workers(self.ramp.installation)
-            else:
-                self.kill_together(name)
-            assert (name, self.phase, self.ramp.plan()) == (name, phase, plan)
+    def strike(self, *blows: Callable[[], None], phase: Phase, plan: TrafficPlan) -> None:
+        """Strike again and again; all the while the rollout stays where it is."""
+        for blow in blows:
+            blow()
+            assert (self.phase, self.ramp.plan()) == (phase, plan)
+
+    def programs(self, *more: str) -> Callable[[], None]:
+        """Return the blow that kills all programs at once."""
+        return lambda: self.kill_together(*_PROGRAMS, *more)
+
+    def scorer(self, version: int) -> Callable[[], None]:
+        """Return the blow that kills who answers: not a challenger that is watched, which would be taken out."""
+        return lambda: kill_scorer(self.ramp.installation, MODEL, version)
+
+    def workers(self) -> None:
+        """Kill the workers that wait for tasks: after the scheduler, for a new one has new ones."""
+        kill_idle_workers(self.ramp.installation)
 
     def kill_together(self, *names: str) -> None:
         """Kill programs; while the gateway of production is dead, nobody can be answered."""
@@ -172,25 +178,28 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
     """Every phase outlives the death of gateway, scorer, MLflow, scheduler and worker; the release is whole."""
     with struck_rollout(long_ramp, "struck-and-promoted") as struck:
         champion, version = struck.champion, struck.version
-        others = [name for name in _EACH if name != _WORKERS]
         struck.kill_task("rollout.deploy_production", lambda task: struck.phase is not None and kill_worker(task))
-        struck.strike(*others, phase=Phase.DEPLOYING, plan=TrafficPlan(champion), scorer=champion)
+        blows = (struck.programs(), struck.scorer(champion))
+        struck.strike(*blows, phase=Phase.DEPLOYING, plan=TrafficPlan(champion))
 
-        # Not the challenger's scorer: a challenger that dies is taken out, which the next test checks.
-        struck.reaches(shadow(champion, version))
-        struck.strike(*_EACH, phase=Phase.SHADOW, plan=shadow(champion, version), scorer=champion)
+        plan = shadow(champion, version)
+        struck.reaches(plan)
+        struck.strike(*blows, struck.workers, phase=Phase.SHADOW, plan=plan)
         long_ramp.waits(struck.run_id, "rollout.decide_shadow", "awaiting_input")
-        struck.strike(*_EACH, phase=Phase.WAITING, plan=shadow(champion, version), scorer=champion)
+        one_by_one = [partial(struck.kill_together, name) for name in _PROGRAMS]
+        struck.strike(*one_by_one, struck.scorer(champion), struck.workers, phase=Phase.WAITING, plan=plan)
         long_ramp.decide(struck.run_id, "rollout.decide_shadow", "Approve")
 
-        struck.reaches(canary(champion, version))
-        struck.kill_together("airflow-triggerer")
-        struck.strike(*_EACH, phase=Phase.CANARY, plan=canary(champion, version), scorer=champion)
+        plan = canary(champion, version)
+        struck.reaches(plan)
+        blows = (struck.programs("airflow-triggerer"), struck.scorer(champion), struck.workers)
+        struck.strike(*blows, phase=Phase.CANARY, plan=plan)
 
         struck.reaches(TrafficPlan(version))
         struck.kill_task("promote")
         struck.kill_task("promote", kill_worker)
-        struck.strike(*others, phase=Phase.PROMOTING, plan=TrafficPlan(version), scorer=version)
+        blows = (struck.programs(), struck.scorer(version))
+        struck.strike(*blows, phase=Phase.PROMOTING, plan=TrafficPlan(version))
         finished = long_ramp.run("delivery", struck.run_id)
 
     assert finished["state"] == "success", finished
@@ -221,7 +230,7 @@ def test_a_rollout_that_is_struck_while_it_aborts_is_aborted(long_ramp: Ramp) ->
         kill_scorer(installation, MODEL, version, wait=False)
         struck.reaches(TrafficPlan(champion))
         kill_scorer(installation, MODEL, champion, wait=False)
-        struck.kill_together(GATEWAY, "mlflow", "airflow-scheduler")
+        struck.kill_together(*_PROGRAMS)
         struck.kill_task("stop_delivery")
         struck.kill_task("stop_delivery", kill_worker)
         finished = long_ramp.run("delivery", struck.run_id)

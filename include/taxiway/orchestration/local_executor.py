@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from multiprocessing import Pipe
 from tempfile import TemporaryFile
 from typing import Any
@@ -62,6 +63,8 @@ class LocalExecutor(local_executor.LocalExecutor):
     Airflow takes an executor for one of this machine by the name of its class.
     """
 
+    last_death = datetime.min.replace(tzinfo=UTC)
+
     def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
         """Give the workers, before there are any, queues that they cannot block."""
         if not isinstance(self.activity_queue, Queue):
@@ -69,7 +72,16 @@ class LocalExecutor(local_executor.LocalExecutor):
             self.result_queue: Any = Queue()
         super()._spawn_workers_with_gc_freeze(spawn_number)  # type: ignore[no-untyped-call]
 
+    def _check_workers(self) -> None:
+        """Note when a worker died."""
+        if any(not worker.is_alive() for worker in self.workers.values()):
+            self.last_death = datetime.now(UTC)
+        super()._check_workers()  # type: ignore[no-untyped-call]
+
     def revoke_task(self, *, ti: Any) -> None:
-        """Forget a task that was not begun in time, for its worker is dead; Airflow queues it again."""
-        self.queued_tasks.pop(ti.key, None)
-        self.running.discard(ti.key)
+        """Let Airflow queue a task again that a dead worker took and did not begin; raise for one that waits its turn.
+
+        Airflow asks this of tasks that are queued for long, and takes NotImplementedError for no.
+        """
+        if not self.activity_queue.empty() or ti.queued_dttm > self.last_death:
+            raise NotImplementedError
