@@ -1,7 +1,6 @@
 """The real gateway as a process of its own, on a registry that is a directory; and real, tiny, signed models.
 
-python -m tests.gateway_process (--port N | --fd N) [--line N] --home DIR --registry DIR --verify-key FILE
-runs the gateway.
+python -m tests.gateway_process (--port N | --fd N [--line N]) --home DIR --registry DIR --verify-key FILE runs one.
 """
 
 from __future__ import annotations
@@ -166,8 +165,8 @@ def tiny_models(directory: Path) -> Path:
     """Return a directory with the models of this module, made once.
 
     1 and 2 predict x * version + y; 3 needs z too; 4 does not load; 5 takes x seconds, or dies when x is negative;
-    6 takes x megabytes when x is more than 10; 7 predicts what it should not have got, on x as a port of this machine; 8 and 9 load
-    for LOAD_SECONDS and LATEST_SECONDS.
+    6 takes x megabytes when x is more than 10; 7 predicts what it should not have got, on x as a port of this machine;
+    8 and 9 load for LOAD_SECONDS and LATEST_SECONDS.
     """
     made = directory / "tiny-models"
     if not made.exists():
