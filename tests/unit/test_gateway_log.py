@@ -99,7 +99,11 @@ def test_compaction_that_was_cut_off_doubles_nothing(writer: LogWriter, tmp_path
 
 def test_next_process_compacts_what_is_left(writer: LogWriter, tmp_path: Path) -> None:
     """Segments of a process that was killed are closed ones for the next, whose own open segment stays."""
-    writer.write(MODEL, _entry("a"))
+    child = os.fork()
+    if child == 0:
+        writer.write(MODEL, _entry("a"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
     successor = LogWriter(tmp_path, segment_bytes=2000, segment_age=timedelta(hours=1))
     successor.write(MODEL, _entry("b"))
 

@@ -1,4 +1,4 @@
-"""Whose turn it is to serve an environment: one process at a time, and how it passes to a successor.
+"""Whose turn it is to serve an environment: one process at a time, and how it passes to a successor (ADR 0011).
 
 The turn is a lock on the environment's directory. Its holder alone writes the state and the versions' files, and
 accepts requests; the kernel takes it from a holder that dies. A successor is started beside the holder with one end
