@@ -1,6 +1,6 @@
 """The real gateway as a process of its own, on a registry that is a directory; and real, tiny, signed models.
 
-python -m tests.gateway_process (--port N | --fd N) --home DIR --registry DIR --verify-key FILE runs the gateway.
+python -m tests.gateway_process (--port N | --fd N [--line N]) --home DIR --registry DIR --verify-key FILE runs one.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ CACHE = Path(os.environ.get("TAXIWAY_TEST_CACHE", Path(tempfile.gettempdir()) / 
 TOKEN = "token-of-the-test"
 ENVIRONMENT = "staging"
 MAX_REQUEST_BYTES = 100_000
-NEEDS_Z, DOES_NOT_LOAD, SLOW, HUNGRY, SPY = 3, 4, 5, 6, 7
+NEEDS_Z, DOES_NOT_LOAD, SLOW, HUNGRY, SPY, LATE, LATEST = 3, 4, 5, 6, 7, 8, 9
+LOAD_SECONDS, LATEST_SECONDS = 4, 100
 STARTED = "slow-model-started"
 T = TypeVar("T")
 
@@ -145,20 +146,35 @@ class Spy(mlflow.pyfunc.PythonModel):
 mlflow.models.set_model(Spy())
 """
 
+LATE_MODEL = """
+import time
+import mlflow
+
+class Late(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        time.sleep({seconds})
+
+    def predict(self, context, model_input):
+        return model_input["x"].to_numpy()
+
+mlflow.models.set_model(Late())
+"""
+
 
 def tiny_models(directory: Path) -> Path:
     """Return a directory with the models of this module, made once.
 
     1 and 2 predict x * version + y; 3 needs z too; 4 does not load; 5 takes x seconds, or dies when x is negative;
-    6 takes x megabytes when x is more than 10; 7 predicts what it should not have got, on x as a port of this machine.
+    6 takes x megabytes when x is more than 10; 7 predicts what it should not have got, on x as a port of this machine;
+    8 and 9 load for LOAD_SECONDS and LATEST_SECONDS.
     """
     made = directory / "tiny-models"
     if not made.exists():
         fresh = directory / "tiny-models.new"
         python = ensure_environment(LOCK, CACHE, timeout=timedelta(minutes=10)).python
-        subprocess.run(
-            [python, "-c", MAKE_MODELS, fresh, SLOW_MODEL, HUNGRY_MODEL, SPY_MODEL], check=True, capture_output=True
-        )
+        late = [LATE_MODEL.format(seconds=seconds) for seconds in (LOAD_SECONDS, LATEST_SECONDS)]
+        sources = [SLOW_MODEL, HUNGRY_MODEL, SPY_MODEL, *late]
+        subprocess.run([python, "-c", MAKE_MODELS, fresh, *sources], check=True, capture_output=True)
         shutil.copytree(fresh / "1", fresh / str(DOES_NOT_LOAD))
         (fresh / str(DOES_NOT_LOAD) / "model.pkl").write_bytes(b"this is no pickle")
         fresh.rename(made)
@@ -348,6 +364,7 @@ def main() -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--port", type=int)
     place.add_argument("--fd", type=int)
+    parser.add_argument("--line", type=int)
     for name in ("--home", "--registry", "--verify-key"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--queue", type=int, default=64)
@@ -372,7 +389,9 @@ def main() -> None:
         drain_timeout=timedelta(seconds=10),
     )
     registry = DirectoryRegistry(options.registry)
-    app = create_app(config, registry=registry, verifier=KeyVerifier(options.verify_key), clock=SystemClock())  # type: ignore[arg-type]
+    line = None if options.line is None else socket.socket(fileno=options.line)
+    verifier, clock = KeyVerifier(options.verify_key), SystemClock()
+    app = create_app(config, registry=registry, verifier=verifier, clock=clock, line=line)  # type: ignore[arg-type]
     listener = bind("127.0.0.1", options.port) if options.fd is None else socket.socket(fileno=options.fd)
     run(app, config, listener)
 

@@ -99,7 +99,11 @@ def test_compaction_that_was_cut_off_doubles_nothing(writer: LogWriter, tmp_path
 
 def test_next_process_compacts_what_is_left(writer: LogWriter, tmp_path: Path) -> None:
     """Segments of a process that was killed are closed ones for the next, whose own open segment stays."""
-    writer.write(MODEL, _entry("a"))
+    child = os.fork()
+    if child == 0:
+        writer.write(MODEL, _entry("a"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
     successor = LogWriter(tmp_path, segment_bytes=2000, segment_age=timedelta(hours=1))
     successor.write(MODEL, _entry("b"))
 
@@ -171,6 +175,22 @@ def test_reader_sees_each_row_once_while_the_log_is_compacted(tmp_path: Path) ->
             seen = pool.submit(read)
             assert seen.result() == [f"{answered:03}" for answered in range(number + 1)]
             assert compaction.result() == 1
+
+
+def test_two_processes_share_the_directory(writer: LogWriter, tmp_path: Path) -> None:
+    """Whoever compacts leaves the segment alone that another one writes, and takes it once that one has closed it."""
+    other = LogWriter(tmp_path, segment_bytes=2000, segment_age=timedelta(hours=1))
+    other.write(MODEL, _entry("a"))
+    writer.write(MODEL, _entry("b"))
+    writer.close_segments(NOW, all_of_them=True)
+
+    assert compact(writer.closed_segments()) == 1
+    other.write(MODEL, _entry("c"))
+    assert sorted(_read(tmp_path)) == ["a", "b", "c"]
+    other.close_segments(NOW, all_of_them=True)
+    both = writer.closed_segments()
+    assert (compact(other.closed_segments()), compact(both)) == (1, 0)
+    assert sorted(_read(tmp_path)) == ["a", "b", "c"]
 
 
 def test_line_survives_the_process(tmp_path: Path) -> None:

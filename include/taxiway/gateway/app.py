@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -37,15 +38,19 @@ from taxiway.gateway.log import LogWriter, compact
 from taxiway.gateway.payload import CSV, JSON, read_rows
 from taxiway.gateway.routing import plan_from_json, plan_to_json
 from taxiway.gateway.serving import Serving
+from taxiway.gateway.turn import Turn
 from taxiway.ports import Clock, Registry, Verifier
 
 _MODEL = "{model:[a-z][a-z0-9_]{0,62}}"
 _COMPACTION_SECONDS = 30.0
 
 
-def create_app(config: Config, *, registry: Registry, verifier: Verifier, clock: Clock) -> web.Application:
+def create_app(
+    config: Config, *, registry: Registry, verifier: Verifier, clock: Clock, line: socket.socket | None = None
+) -> web.Application:
     """Return the gateway; it starts serving what it served before when the application starts.
 
+    With a line to the supervisor it is the successor of the process that serves now, and starts when that has ended.
     Raises SettingsError without a token, or when one token would open both paths.
     """
     name = f"TAXIWAY_{config.environment.upper()}"
@@ -61,7 +66,7 @@ def create_app(config: Config, *, registry: Registry, verifier: Verifier, clock:
             where=config.environment,
             next_step=f"set {name}_DATA_TOKEN to something else.",
         )
-    return _Gateway(config, registry, verifier, clock).application()
+    return _Gateway(config, registry, verifier, clock).application(Turn(config.directory, line))
 
 
 class _Gateway:
@@ -78,8 +83,9 @@ class _Gateway:
         self._admission = Admission(config)
         self._compacting = asyncio.Lock()
 
-    def application(self) -> web.Application:
-        """Return the aiohttp application."""
+    def application(self, turn: Turn) -> web.Application:
+        """Return the aiohttp application, which serves when it is its turn."""
+        self._turn = turn
         app = web.Application(
             middlewares=[errors_as_json, self._admission.authorise], client_max_size=self._config.max_request_bytes
         )
@@ -99,21 +105,30 @@ class _Gateway:
             ]
         )
         app.cleanup_ctx.append(self._lifetime)
+        app.on_shutdown.append(self._hand_over)
         return app
 
     async def _lifetime(self, _: web.Application) -> AsyncIterator[None]:
         self._serving = Serving(self._config, registry=self._registry, verifier=self._verifier)
         self._invocations = Invocations(self._serving, self._log, self._clock)
-        self._serving.restore()
-        await self._serving.warm_up()
         stop = asyncio.Event()
-        compaction = asyncio.create_task(self._compact_regularly(stop))
-        yield
-        await self._invocations.finish(self._config.drain_timeout.total_seconds())
-        await self._serving.close()
+        try:
+            await self._turn.take(self._serving.load_beside)
+            await self._serving.take_over()
+            self._turn.say_serving()  # connections wait for the moment until they are accepted
+            compaction = asyncio.create_task(self._compact_regularly(stop))
+            yield
+            await self._invocations.finish(self._config.drain_timeout.total_seconds())
+        finally:
+            await self._serving.close()
         stop.set()
         await compaction
         await self._compact(all_of_them=True)
+
+    async def _hand_over(self, _: web.Application) -> None:
+        """Let the next process begin: here no request begins any more, and what has begun needs the scorers only."""
+        await self._serving.hand_over()
+        self._turn.end()
 
     # The data path
 

@@ -1,13 +1,17 @@
 """Writes the prediction log: every answer is in a file before it leaves; files become Parquet later.
 
-The files, and why no row is ever missed or doubled, are described in `taxiway.adapters.prediction_log`.
+The files, and why no row is ever missed or doubled, are described in `taxiway.adapters.prediction_log`. While gateways
+are exchanged, two processes write here: whoever appends to a segment or compacts it holds a lock on it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -62,30 +66,56 @@ class LogWriter:
                 del self._open[model]
 
     def closed_segments(self) -> list[Path]:
-        """Return the segments that take no more entries, also those that an earlier process left behind."""
+        """Return the segments that this process does not write: an earlier one's, or another one's that still runs."""
         taken = {segment.path for segment in self._open.values()}
         return [path for path in sorted(self._directory.glob(f"*/{SEGMENTS}/*.jsonl")) if path not in taken]
 
     def _begin(self, model: str, now: datetime) -> _Segment:
         directory = self._directory / model / SEGMENTS
         directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        segment = self._open[model] = _Segment(path, descriptor, now)
-        return segment
+        while True:
+            path = directory / f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.jsonl"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            if _lock(descriptor, path):
+                segment = self._open[model] = _Segment(path, descriptor, now)
+                return segment
+            os.close(descriptor)  # another process compacts it already, between our making and locking it
 
 
 def compact(segments: list[Path]) -> int:
-    """Turn closed segments into Parquet; returns how many. One that fails stays as it is, and readable."""
+    """Turn segments that nobody writes into Parquet; returns how many. One that fails stays as it is, and readable."""
     done = 0
     for path in segments:
         try:
-            _compact(path)
+            with _held(path) as held:
+                if held:
+                    _compact(path)
         except (OSError, ValueError, TypeError, pa.ArrowException):
             _log.exception("segment %s of the prediction log stays uncompacted", path)
         else:
-            done += 1
+            done += held
     return done
+
+
+@contextmanager
+def _held(segment: Path) -> Iterator[bool]:
+    """Hold the segment for the block; tells False while another process writes or compacts it, or when it is gone."""
+    try:
+        descriptor = os.open(segment, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _lock(descriptor, segment)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, segment: Path) -> bool:
+    with suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), segment.stat())  # not one that was removed meanwhile
+    return False
 
 
 def _compact(segment: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 from taxiway.domain.release import check_approval
@@ -11,11 +12,11 @@ from taxiway.stages.model_files import ModelFiles, StoredVersion, fetch_files, v
 
 
 def fetch(release: Release, files: ModelFiles, registry: Registry) -> ModelFiles:
-    """Download the files of the release next to where they belong, for `install`.
+    """Download the files of the release next to where they belong, for `install`; each process has a place of its own.
 
     Raises NotFoundError when the run has no model, IntegrityError when it is not signed, RegistryUnavailable.
     """
-    fresh = ModelFiles(files.directory.with_name(f"{files.directory.name}.new"))
+    fresh = ModelFiles(files.directory.with_name(f"{files.directory.name}.{os.getpid()}.new"))
     remove(fresh)
     return fetch_files(_stored(release), fresh.directory, registry)
 

@@ -1,4 +1,4 @@
-"""Keeps one program running: starts it, sees when it is ready, starts it again when it dies, stops it."""
+"""Keeps one program running: starts it, sees when it is ready, starts it again when it dies, exchanges it, stops it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from taxiway.supervisor.probing import Prober
 from taxiway.supervisor.processes import listen, sweep_orphans
 from taxiway.supervisor.programs import Program
 from taxiway.supervisor.state import ProgramState
+from taxiway.supervisor.successor import SERVING, WARM, WARM_SECONDS, Successor, start_successor
 
 MAX_DEATHS = 5
 DEATHS_WINDOW = 60.0
@@ -72,6 +73,8 @@ class Keeper:
         self._process: asyncio.subprocess.Process | None = None
         self._listener: socket.socket | None = None
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
+        self._exchange: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def run(self, after: list[Keeper]) -> None:
@@ -91,32 +94,36 @@ class Keeper:
         self._stopping = True
         if self._listener is not None:
             self._listener.close()
+        if self._exchange is not None:
+            self._exchange.cancel()
+            await asyncio.wait({self._exchange})
         process = self._process
         if process is not None and process.returncode is None:
             self._show(phase="stopping", detail="")
-            with suppress(ProcessLookupError):
-                process.terminate()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), self.program.grace)
-            await self._registrar.clear_after(process.pid)
-            code = await process.wait()
-            _logger.info("%s stopped (%s)", self.program.name, describe_exit(code))
+            await self._end(process)
+        if self._leaving is not None:
+            await self._leaving
         self._show(phase="stopped", detail="", pid=None)
 
+    def exchange(self) -> None:
+        """Have a successor load beside the process, and take over when it is ready; the state tells how that ended."""
+        if self._exchange is None:
+            self._exchange = asyncio.create_task(self._exchanged())
+
     def kill(self) -> None:
-        """End the program's process at once; `stop`, which waits for it, clears up the rest."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+        """End the program's processes at once; `stop`, which waits for it, clears up the rest."""
+        for pid in (self._state.pid, self._state.beside):
+            if pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     async def _run_once(self) -> int:
         started, since = time.monotonic(), datetime.now(UTC)
-        self._process = process = await self._start()
+        self._process = process = await self._start({})
         self._show(phase="starting", pid=process.pid, detail="")
-        ended = asyncio.create_task(process.wait())
         ready = asyncio.create_task(self._becomes_ready(since, started))
         try:
-            code = await ended
+            code = await self._outlived()
         finally:
             ready.cancel()
         if self.program.stamp and code == 0:
@@ -124,18 +131,99 @@ class Keeper:
             self._is_ready(time.monotonic() - started)
         return code
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _outlived(self) -> int:
+        """Return the process's exit code when it has ended and no successor has taken over."""
+        while True:
+            process = self._process
+            assert process is not None  # noqa: S101 (it was started)
+            code = await process.wait()
+            if self._exchange is not None:
+                if process is self._process:
+                    self._show(phase="starting", pid=None)
+                await asyncio.wait({self._exchange})
+            if process is self._process:
+                return code
+
+    async def _exchanged(self) -> None:
+        """Exchange the process, and tell how that ended."""
+        try:
+            refusal = await self._hand_over()
+        except OSError as error:
+            refusal = f"no successor can be started: {error}"
+        finally:
+            self._exchange = None
+        if refusal:
+            _logger.warning("%s was not exchanged: %s", self.program.name, refusal)
+        self._show(exchanges=self._state.exchanges + 1, refusal=refusal)
+
+    async def _hand_over(self) -> str:
+        """Start a successor, and put it in the place of the process; return why that cannot be done, or nothing."""
+        if self._leaving is not None:
+            await self._leaving
+        old, started = self._process, time.monotonic()
+        if self._listener is None or old is None or self._state.phase != "ready":
+            return f"it is {self._state.phase}"
+        successor = await start_successor(self._start)
+        self._show(beside=successor.process.pid)
+        try:
+            problem = await successor.says(WARM, WARM_SECONDS)
+            if problem:
+                return f"{problem}; the old process serves on"
+            successor.go()
+            self._leaving = asyncio.create_task(self._leave(old))
+            problem = await successor.says(SERVING, 2 * self.program.grace)  # the old one is killed after its grace
+            if problem:
+                return f"{problem}; another process starts"
+            self._adopt(successor, old, time.monotonic() - started)
+            return ""
+        finally:
+            successor.close()
+            if self._process is old:
+                self._show(beside=None)
+                await self._end(successor.process, grace=0)
+
+    def _adopt(self, successor: Successor, old: asyncio.subprocess.Process, seconds: float) -> None:
+        _logger.info("%s runs in a new process after %.1f s", self.program.name, seconds)
+        self._process = successor.process
+        self._show(
+            phase="ready",
+            pid=successor.process.pid,
+            beside=old.pid if old.returncode is None else None,
+            detail="",
+            seconds=round(seconds, 1),
+            restarts=self._state.restarts + (old.returncode not in (None, 0)),  # it died while its successor loaded
+        )
+
+    async def _leave(self, process: asyncio.subprocess.Process) -> None:
+        """End a process in whose place another one serves."""
+        await self._end(process)
+        self._leaving = None
+        if self._state.beside == process.pid:
+            self._show(beside=None)
+
+    async def _end(self, process: asyncio.subprocess.Process, *, grace: float | None = None) -> None:
+        """End a process and everything it started: TERM, after the grace KILL."""
+        with suppress(ProcessLookupError):
+            process.terminate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), self.program.grace if grace is None else grace)
+        await self._registrar.clear_after(process.pid)
+        code = await process.wait()
+        _logger.info("%s (pid %d) stopped (%s)", self.program.name, process.pid, describe_exit(code))
+
+    async def _start(self, handed: Mapping[str, int]) -> asyncio.subprocess.Process:
+        """Start a process with the listening socket, and what else it is handed: descriptors by option."""
         rotate(self._log)
         if self.program.port is not None and self._listener is None:
             self._listener = listen(self.program.port)
-        handed = () if self._listener is None else (self._listener.fileno(),)
-        socket_options = [word for number in handed for word in ("--fd", str(number))]
+        listening = {} if self._listener is None else {"--fd": self._listener.fileno()}
+        descriptors = {**listening, **handed}
         async with self._registrar.changing:
             with self._log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
                     *self.program.command,
-                    *socket_options,
-                    pass_fds=handed,
+                    *(word for option, number in descriptors.items() for word in (option, str(number))),
+                    pass_fds=tuple(descriptors.values()),
                     env=dict(self.program.environment),
                     cwd=self._log.parent,
                     stdin=asyncio.subprocess.DEVNULL,

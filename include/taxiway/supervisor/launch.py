@@ -16,6 +16,7 @@ from taxiway.errors import SettingsError
 from taxiway.supervisor.display import StartDisplay
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.keeper import last_line, rotate
+from taxiway.supervisor.orders import order_exchange
 from taxiway.supervisor.processes import sweep
 from taxiway.supervisor.programs import GATEWAYS
 from taxiway.supervisor.runner import supervise
@@ -23,7 +24,7 @@ from taxiway.supervisor.state import SupervisorState, is_supervised, read_state
 
 SUPERVISOR = "supervisor"
 START_LIMIT = 600.0
-RELOAD_LIMIT = 180.0
+RELOAD_LIMIT = 300.0  # more than the supervisor gives the successor
 _STOP_LIMIT = 90.0
 _POLL = 0.25
 
@@ -88,8 +89,8 @@ def stop(installation: Installation) -> Stopped:
 def reload(installation: Installation, environment: str) -> float:
     """Exchange the gateway's process for a new one without a failed request; return how many seconds it took.
 
-    The gateway ends in order when it is told to, and the supervisor starts the next one. Raises SettingsError when
-    there is no such gateway, it is not ready, or the next one does not become ready within RELOAD_LIMIT.
+    The supervisor has a successor load beside the old process, and hands over when it is ready. Raises SettingsError
+    when there is no such gateway, it is not ready, or the successor cannot take over: then the old process serves on.
     """
     name = f"gateway-{environment}"
     state = read_state(installation.run) if is_supervised(installation.run) else None
@@ -98,18 +99,27 @@ def reload(installation: Installation, environment: str) -> float:
     before = state.programs.get(name)
     if before is None:
         raise SettingsError(f"there is no gateway of {environment!r}; known: {', '.join(GATEWAYS)}")
-    if before.phase != "ready" or before.pid is None:
+    if before.phase != "ready":
         raise SettingsError(f"the gateway of {environment} is {before.phase} already", where=f"{name} {before.detail}")
     began = time.monotonic()
-    os.kill(before.pid, signal.SIGTERM)
-    while time.monotonic() < began + RELOAD_LIMIT:
+    order_exchange(installation.run, name)
+    while time.monotonic() < began + RELOAD_LIMIT and is_supervised(installation.run):
         state = read_state(installation.run)
-        now = state.programs[name] if state else before
-        if now.phase == "ready" and now.pid != before.pid:
+        now = state.programs.get(name, before) if state else before
+        if now.exchanges > before.exchanges:
+            if now.refusal:
+                raise _not_exchanged(installation, environment, now.refusal)
             return time.monotonic() - began
         time.sleep(_POLL)
-    where = str(installation.log(name))
-    raise SettingsError(f"the gateway of {environment} was not ready after {RELOAD_LIMIT:g} s", where=where)
+    raise _not_exchanged(installation, environment, "the supervisor did not say in time how it ended")
+
+
+def _not_exchanged(installation: Installation, environment: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"the gateway of {environment} was not exchanged: {reason}",
+        where=str(installation.log(f"gateway-{environment}")),
+        next_step="`taxiway status` shows what serves; correct the reason, then reload again.",
+    )
 
 
 def _terminate(installation: Installation, pid: int) -> None:

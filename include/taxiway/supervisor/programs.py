@@ -42,7 +42,8 @@ class Program:
 
     `after` names the programs that must be ready before it starts; `stop_rank` orders the stop (lowest first);
     `grace` is how many seconds it gets to stop. A program that `outlives` its supervisor serves on after a crash.
-    One with a `port` is handed the listening socket as `--fd N`: while it is exchanged or dead, connections wait.
+    One with a `port` is handed the listening socket as `--fd N`: while it is dead, connections wait. Its process can be
+    exchanged for a successor, which gets `--line N` (see `taxiway.supervisor.successor`).
     """
 
     name: str

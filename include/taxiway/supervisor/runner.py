@@ -17,6 +17,7 @@ from taxiway.supervisor.airflow_environment import passwords_file
 from taxiway.supervisor.credentials import Credentials, ensure_credentials, write_private
 from taxiway.supervisor.installation import Installation
 from taxiway.supervisor.keeper import Keeper, Registrar
+from taxiway.supervisor.orders import orders
 from taxiway.supervisor.probing import Prober
 from taxiway.supervisor.processes import port_owner, sweep
 from taxiway.supervisor.programs import Program, base_environment, programs
@@ -103,10 +104,15 @@ class Supervisor:
                     keeper.kill()
             stop.set()
 
+        def exchange(name: str) -> None:
+            if name in keepers:
+                keepers[name].exchange()
+
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, ask_to_stop)
         try:
-            await self._keep(keepers, stop)
+            with orders(self._installation.run, exchange):
+                await self._keep(keepers, stop)
         finally:
             self.change("stopping")
             await _stop_all(list(keepers.values()))

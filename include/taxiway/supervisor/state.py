@@ -22,13 +22,20 @@ _LOCK_ATTEMPTS, _LOCK_PAUSE = 5, 0.05
 
 @dataclass(frozen=True, slots=True)
 class ProgramState:
-    """One program: `detail` says what it waits for or why it went down; `seconds` is how long its start took."""
+    """One program: `detail` says what it waits for or why it went down; `seconds` is how long its start took.
+
+    `beside` is its second process while it is exchanged: the successor, and after the hand-over the one that leaves.
+    `exchanges` counts those that were ordered and are over; `refusal` says why the last one came to nothing.
+    """
 
     phase: ProgramPhase = "waiting"
     pid: int | None = None
     restarts: int = 0
     detail: str = ""
     seconds: float | None = None
+    beside: int | None = None
+    exchanges: int = 0
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
