@@ -168,6 +168,11 @@ def is_behind(state: Rollout, step: int) -> bool:
     return state.step > step or state.phase in (Phase.PROMOTING, Phase.PROMOTED, Phase.WAITING)
 
 
+def is_held(state: Rollout, step: int) -> bool:
+    """Tell whether a person has to decide about this step."""
+    return state.step <= step and state.phase is Phase.WAITING
+
+
 def is_stopped(state: Rollout) -> bool:
     """Tell whether production is back on the champion for good."""
     return state.phase is Phase.ABORTED
