@@ -15,7 +15,7 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import STATE, State, state_of
 from taxiway.stages.deliver import Approved
 from taxiway.stages.evidence_store import evidence_of
-from taxiway.stages.roll_out import RollOut, is_behind
+from taxiway.stages.roll_out import RollOut, is_behind, is_held
 from taxiway.stages.rollback import Order
 from tests.unit.domain.observed import seen
 from tests.unit.model_versions import MODEL, Field, example_spec
@@ -120,12 +120,28 @@ def test_an_undecided_step_waits_for_a_person(field: Field, answer: bool, leads_
     waiting = rollout.look()
     assert waiting.phase is Phase.WAITING
     assert is_behind(waiting, waiting.step)
+    assert is_held(waiting, waiting.step)
+    assert not is_held(waiting, waiting.step - 1)
     rollout.look()
     assert CANARY == plan(field)
 
     rollout.look(answer)
 
     assert leads_to == plan(field)
+
+
+def test_a_version_that_begins_to_fail_while_a_person_is_asked_is_taken_out(field: Field) -> None:
+    """Sure harm needs no answer: the looks that go on meanwhile put everything back on the champion."""
+    rollout = in_canary(field)
+    observed(field, moved=0.4)
+    field.clock.advance(timedelta(minutes=2))
+    assert rollout.look().phase is Phase.WAITING
+    observed(field, errors=30)
+    rollout.look()
+
+    assert CHAMPION_ALONE == plan(field)
+    assert rollout.look().phase is Phase.ABORTED
+    assert rollout.look(True).phase is Phase.ABORTED
 
 
 def test_a_look_that_was_killed_is_made_good_by_the_next(field: Field) -> None:
