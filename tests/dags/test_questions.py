@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.serde import deserialize, serialize
 from airflow.triggers.base import TriggerEvent
 
-from taxiway.errors import DeliveryStopped, RegistryUnavailable
+from taxiway.errors import DeliveryStopped, RegistryUnavailable, TargetUnavailable
 from taxiway.orchestration.approval import FORM, Decision
 from taxiway.orchestration.looking import Seen, decided, stopped
 from taxiway.orchestration.questions import QuestionTrigger
@@ -47,9 +47,17 @@ def at_the_third_look(*, looks: str, **_: Any) -> Seen | None:
     raise RegistryUnavailable("no answer") if number == 2 else DeliveryStopped(SUPERSEDED)
 
 
-def decision(look: str) -> Decision:
+class Silent(Decision):
+    """A decision about something that does not answer."""
+
+    def decide(self, answer: dict[str, Any], *, approved: bool) -> None:
+        """Do nothing, and say so."""
+        raise TargetUnavailable("production does not answer")
+
+
+def decision(look: str, kind: type[Decision] = Decision) -> Decision:
     """Return a question to dana whose look is a function of this module."""
-    return Decision(
+    return kind(
         task_id="ask",
         spec=spec_with(),
         params=FORM,
@@ -148,3 +156,18 @@ def test_a_superseded_question_fails_the_delivery_with_the_reason() -> None:
 def test_a_question_that_is_needed_no_more_can_end_well() -> None:
     """A rollout that left the step goes on without the answer."""
     assert decision("went_on").execute_complete({}, dict(decided(PHASE))) == PHASE
+
+
+def test_a_no_is_final_and_a_yes_that_leads_to_nothing_is_asked_for_again() -> None:
+    """What cannot be carried out right now is retried, but nobody who said no is asked again."""
+    asked = decision("went_on", Silent)
+    answer = {
+        "params_input": {"comment": "too risky"},
+        "responded_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "responded_by_user": {"id": "dana", "name": "dana"},
+    }
+
+    with pytest.raises(AirflowFailException, match="too risky"):
+        asked.execute_complete({"ti": FakeTask()}, {**answer, "chosen_options": ["Reject"]})
+    with pytest.raises(TargetUnavailable):
+        asked.execute_complete({"ti": FakeTask()}, {**answer, "chosen_options": ["Approve"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 from airflow.sdk.timezone import utcnow
 
 from taxiway.bootstrap import services
+from taxiway.errors import TransientError
 from taxiway.orchestration.looking import conclude, look_once, of_version
 from taxiway.orchestration.questions import QuestionTrigger
 from taxiway.orchestration.reasons import failed_for_good
@@ -129,7 +131,8 @@ class Decision(ApprovalOperator):
         except HITLRejectException as error:
             who = (event.get("responded_by_user") or {}).get("name", "nobody")
             comment = (event.get("params_input") or {}).get("comment", "")
-            with permanent_errors_are_final():
+            # A no is final: what does not answer now, the last task of the delivery puts back.
+            with permanent_errors_are_final(), suppress(TransientError):
                 self.decide({"by": who, "comment": comment}, approved=False)
             raise failed_for_good(context, f"{who} rejected the release: {comment or 'no comment'}") from error
         except HITLTimeoutError as error:

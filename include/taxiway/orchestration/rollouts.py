@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 from taxiway.bootstrap import services
-from taxiway.errors import TargetUnavailable
 from taxiway.orchestration.approval import Decision
 from taxiway.orchestration.looking import LookSensor, Seen, decided, of_version, stopped
 from taxiway.spec import ModelSpec
@@ -103,16 +102,9 @@ class StepDecision(Decision):
         return super().execute(context) if self.phase == "waiting" else None
 
     def decide(self, answer: dict[str, Any], *, approved: bool) -> None:
-        """Let the rollout go on, or put production back on the champion.
-
-        Raises TargetUnavailable when production could not be measured, so that it did not go on.
-        """
-        from taxiway.stages.roll_out import is_held
-
+        """Let the rollout go on, or put production back on the champion."""
         asked = of_version(self.arguments)
-        state = _rollout(asked["model"], asked["version"]).look(approved)
-        if approved and is_held(state, asked["number"]):
-            raise TargetUnavailable("production does not answer: the rollout did not go on", where=asked["model"])
+        _rollout(asked["model"], asked["version"]).decide(asked["number"], approved)
 
 
 def _rollout(model: str, version: int) -> Any:
