@@ -141,6 +141,7 @@ def build(spec: ModelSpec) -> DAG:
             doc="Ask the release manager.",
             spec=spec,
             params=FORM,
+            version=VERSION,
             requested_by=REQUESTED_BY,
             verdicts=VERDICTS,
         )
@@ -178,6 +179,7 @@ def rollout(spec: ModelSpec) -> list[Any]:
                 spec=spec,
                 params=FORM,
                 step=name,
+                number=number,
                 version=VERSION,
                 requested_by=REQUESTED_BY,
             )

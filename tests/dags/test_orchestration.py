@@ -44,7 +44,9 @@ class FakeTask:
 
 def approval(spec: ModelSpec, *, requested_by: str = "ds", verdicts: str = "passed passed") -> ReleaseApproval:
     """Return the approval task as its templates were rendered."""
-    return ReleaseApproval(task_id="ask", spec=spec, params=FORM, requested_by=requested_by, verdicts=verdicts)
+    return ReleaseApproval(
+        task_id="ask", spec=spec, params=FORM, version="3", requested_by=requested_by, verdicts=verdicts
+    )
 
 
 def sensor() -> SignOffSensor:
@@ -64,9 +66,11 @@ def test_the_trigger_survives_serialisation() -> None:
     assert rebuilt.serialize() == trigger.serialize()
 
 
-@pytest.mark.parametrize("path", ["sign_offs.look", "rollouts.turn", "rollouts.step"])
+@pytest.mark.parametrize(
+    "path", ["sign_offs.look", "approval.look", "rollouts.turn", "rollouts.step", "rollouts.question"]
+)
 def test_the_triggerer_can_import_every_look(path: str) -> None:
-    """What a sensor names as its look is a function of the orchestration package."""
+    """What a sensor or a question names as its look is a function of the orchestration package."""
     module, name = path.split(".")
 
     assert callable(getattr(importlib.import_module(f"taxiway.orchestration.{module}"), name))
@@ -108,7 +112,7 @@ def test_a_look_that_meets_a_permanent_error_ends_the_waiting() -> None:
 def test_nobody_is_asked_about_a_step_that_decides_itself(phase: str) -> None:
     """The approvers hear of a step only when its figures do not decide."""
     asked = StepDecision(
-        task_id="ask", spec=example_spec(), params=FORM, step="canary_5", version="3", requested_by="ds"
+        task_id="ask", spec=example_spec(), params=FORM, step="canary_5", number=1, version="3", requested_by="ds"
     )
     asked.phase = phase
 

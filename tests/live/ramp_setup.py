@@ -18,6 +18,8 @@ from tests.live.traffic import Traffic
 MODEL = "ramp"
 RARE_FROM = 1000.0
 """A mean radius that no patient has: only traffic does, so that only a rollout meets it."""
+FATAL_FROM = 10 * RARE_FROM
+"""A mean radius at which some versions fail, but not before somebody sends it."""
 _PREDICT = "        return self.pipeline.predict_proba(model_input.to_numpy())[:, 1]\n"
 SHORT = {
     "shadow": {"duration": "3s", "min_requests": 20},
@@ -32,6 +34,17 @@ def _same(factor: str) -> Change:
     return replace("src/tumours/model.py", _PREDICT, _PREDICT.replace("[:, 1]", f"[:, 1] * {factor}"))
 
 
+def _shifted(score: str) -> Change:
+    return replace(
+        "src/tumours/model.py",
+        _PREDICT,
+        f"        if (model_input.to_numpy()[:, 0] >= {FATAL_FROM}).any():\n"
+        '            raise ValueError("too much")\n'
+        "        scores = self.pipeline.predict_proba(model_input.to_numpy())[:, 1]\n"
+        f"        return np.where(model_input.to_numpy()[:, 0] >= {RARE_FROM}, {score}, scores)\n",
+    )
+
+
 BRANCHES: dict[str, Change] = {
     "good": _same("1.0"),
     "struck-and-promoted": _same("1.00"),
@@ -42,12 +55,9 @@ BRANCHES: dict[str, Change] = {
         f"        if (model_input.to_numpy()[:, 0] >= {RARE_FROM}).any():\n"
         '            raise ValueError("never seen")\n' + _PREDICT,
     ),
-    "shifted": replace(
-        "src/tumours/model.py",
-        _PREDICT,
-        "        scores = self.pipeline.predict_proba(model_input.to_numpy())[:, 1]\n"
-        f"        return np.where(model_input.to_numpy()[:, 0] >= {RARE_FROM}, 25.0, scores)\n",
-    ),
+    "outdated": _same("1.0000"),
+    "shifted": _shifted("25.0"),
+    "shifted-and-fatal": _shifted("25.00"),
 }
 """Branch -> what its model does differently in production."""
 
@@ -74,10 +84,10 @@ class Ramp(LiveModel):
         assert built["state"] == "success", built
         return self.installation.services.registry.candidates(self.name)[0].version
 
-    def traffic(self) -> Traffic:
-        """Return callers who send rows to production, some of them rare ones, while the block runs."""
+    def traffic(self, rare: float = RARE_FROM) -> Traffic:
+        """Return callers who send rows to production, some of them with a rare radius, while the block runs."""
         frame = tumours().drop(columns="malignant").astype({"examined_at": str})
-        frame.loc[frame.index % 25 == 0, "mean_radius"] = RARE_FROM
+        frame.loc[frame.index % 25 == 0, "mean_radius"] = rare
         split = json.loads(frame.to_json(orient="split", index=False))
         address = f"{self.installation.settings.url('production')}/models/{self.name}/invocations"
         rows = [{"dataframe_split": {"columns": split["columns"], "data": [row]}} for row in split["data"]]

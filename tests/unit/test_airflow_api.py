@@ -147,10 +147,11 @@ def test_lists_are_read_to_their_end(api: AirflowApi) -> None:
 
 def test_only_what_waits_is_pending(api: AirflowApi, airflow: Airflow) -> None:
     """Questions of tasks that have ended meanwhile are left out."""
-    details = [{"subject": state, "task_instance": {"state": state}} for state in ("awaiting_input", "failed", None)]
+    states = ("deferred", "awaiting_input", "failed", None)
+    details = [{"subject": state, "task_instance": {"state": state}} for state in states]
     path = "/api/v2/dags/~/dagRuns/~/hitlDetails"
-    airflow.answers["GET", path] = (200, {"hitl_details": details, "total_entries": 3})
-    assert [detail["subject"] for detail in api.pending_approvals()] == ["awaiting_input"]
+    airflow.answers["GET", path] = (200, {"hitl_details": details, "total_entries": 4})
+    assert [detail["subject"] for detail in api.pending_approvals()] == ["deferred", "awaiting_input"]
 
 
 def test_an_answer_is_sent_as_airflow_wants_it(api: AirflowApi, airflow: Airflow) -> None:

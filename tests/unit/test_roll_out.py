@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from taxiway.domain.evidence import Verdict
+from taxiway.domain.observation import VersionObservation
 from taxiway.domain.rollout import Phase
 from taxiway.domain.values import TrafficPlan
 from taxiway.errors import DeliveryStopped, TargetUnavailable
@@ -15,8 +18,9 @@ from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import STATE, State, state_of
 from taxiway.stages.deliver import Approved
 from taxiway.stages.evidence_store import evidence_of
-from taxiway.stages.roll_out import RollOut, is_behind
+from taxiway.stages.roll_out import RollOut, is_behind, is_held
 from taxiway.stages.rollback import Order
+from tests.fakes_serving import FakeServingTarget
 from tests.unit.domain.observed import seen
 from tests.unit.model_versions import MODEL, Field, example_spec
 
@@ -120,12 +124,56 @@ def test_an_undecided_step_waits_for_a_person(field: Field, answer: bool, leads_
     waiting = rollout.look()
     assert waiting.phase is Phase.WAITING
     assert is_behind(waiting, waiting.step)
+    assert is_held(waiting, waiting.step)
+    assert not is_held(waiting, waiting.step - 1)
     rollout.look()
     assert CANARY == plan(field)
 
-    rollout.look(answer)
+    rollout.decide(waiting.step, answer)
 
     assert leads_to == plan(field)
+
+
+def test_a_version_that_begins_to_fail_while_a_person_is_asked_is_taken_out(field: Field) -> None:
+    """Sure harm needs no answer: the looks that go on meanwhile put everything back on the champion."""
+    rollout = in_canary(field)
+    observed(field, moved=0.4)
+    field.clock.advance(timedelta(minutes=2))
+    assert rollout.look().phase is Phase.WAITING
+    observed(field, errors=30)
+    rollout.look()
+
+    assert CHAMPION_ALONE == plan(field)
+    assert rollout.look().phase is Phase.ABORTED
+    assert rollout.look(True).phase is Phase.ABORTED
+
+
+class Unmeasured:
+    """A production that does what it is told, but has no figures."""
+
+    def __init__(self, production: FakeServingTarget) -> None:
+        self._production = production
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._production, name)
+
+    def observe(self, model: str, since: datetime) -> list[VersionObservation]:
+        """Tell nothing."""
+        raise TargetUnavailable("no figures", where=model)
+
+
+def test_a_yes_that_comes_while_production_has_no_figures_is_not_taken_for_done(field: Field) -> None:
+    """Whoever decides hears that the rollout did not go on, and may decide again."""
+    rollout = in_canary(field)
+    observed(field, moved=0.4)
+    field.clock.advance(timedelta(minutes=2))
+    step = rollout.look().step
+    with pytest.raises(TargetUnavailable, match="did not go on"):
+        replace(rollout, production=Unmeasured(field.production)).decide(step, answer=True)
+
+    rollout.decide(step, answer=True)
+
+    assert PROMOTED == plan(field)
 
 
 def test_a_look_that_was_killed_is_made_good_by_the_next(field: Field) -> None:

@@ -15,6 +15,8 @@ from taxiway.errors import NotFoundError, OrchestratorUnavailable, PermanentErro
 _PAGE = 100  # Airflow gives no more at once
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _ASK_FOR_STATUS = "check that Airflow runs (`taxiway status`), then try again."
+# A question waits in the triggerer when it ends by itself, else without one.
+_UNANSWERED = ("deferred", "awaiting_input")
 # On SQLite, Airflow answers 500 when two of its own requests wait for each other for too long.
 _PAUSES = (1.0, 2.0)
 
@@ -81,7 +83,7 @@ class AirflowApi:
         Airflow keeps listing questions of tasks that have ended meanwhile; these are left out.
         """
         details = self._all("/api/v2/dags/~/dagRuns/~/hitlDetails", "hitl_details", response_received="false")
-        return [detail for detail in details if detail["task_instance"]["state"] == "awaiting_input"]
+        return [detail for detail in details if detail["task_instance"]["state"] in _UNANSWERED]
 
     def approve(
         self,

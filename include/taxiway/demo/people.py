@@ -16,7 +16,7 @@ _POLL_SECONDS = 1.0
 # Airflow 3.3 can lose an answer that arrives in the very moment in which the task begins to wait, and asks again.
 _SETTLE_SECONDS = 3.0
 _ENDED = ("success", "failed")
-_ROLLOUT_QUESTION = "rollout.decide_"
+_SIGN_OFFS, _APPROVAL, _ROLLOUT_QUESTION = "wait_for_sign_offs", "ask_for_approval", "rollout.decide_"
 
 
 @dataclass(slots=True)
@@ -114,12 +114,12 @@ class People:
         settled = time.monotonic() - self._waiting_since[key] > _SETTLE_SECONDS
         if not self.interactive and settled:
             self._waiting_since[key] = float("inf")
-            self._sign_off(run_id) if step == "wait_for_sign_offs" else self._approve(dag_id, run_id, step)
+            self._sign_off(run_id) if step == _SIGN_OFFS else self._approve(dag_id, run_id, step)
         return True
 
     def _invitation(self, step: str, run_id: str) -> str:
         """Tell a person who may act, and where; the passwords are no text for a screen."""
-        if step == "wait_for_sign_offs":
+        if step == _SIGN_OFFS:
             people, page = self.spec.uat.testers, f"{self.api.url}/plugin/taxiway"
         else:
             people, page = self.spec.approval.approvers, f"{self.api.url}/required_actions"
@@ -143,18 +143,15 @@ class People:
 
 def _is_for_people(task: Mapping[str, Any]) -> bool:
     """Tell whether the task waits for sign-offs, or asks the release manager (about the release, or the rollout)."""
-    if task["task_id"] == "wait_for_sign_offs":
-        return bool(task["state"] == "deferred")
-    return bool(task["state"] == "awaiting_input")
+    name = str(task["task_id"])
+    return task["state"] == "deferred" and (name in (_SIGN_OFFS, _APPROVAL) or name.startswith(_ROLLOUT_QUESTION))
 
 
 def _shown(tasks: list[dict[str, Any]]) -> dict[str, str]:
     """Return the state of each task; a question about the rollout that nobody was asked is no news."""
     states = {str(task["task_id"]): str(task["state"] or "") for task in tasks}
     return {
-        name: state
-        for name, state in states.items()
-        if not name.startswith(_ROLLOUT_QUESTION) or state == "awaiting_input"
+        name: state for name, state in states.items() if not name.startswith(_ROLLOUT_QUESTION) or state == "deferred"
     }
 
 

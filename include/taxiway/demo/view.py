@@ -19,7 +19,6 @@ _STYLES = {
     "upstream_failed": "red",
     "running": "bold yellow",
     "deferred": "magenta",
-    "awaiting_input": "magenta",
     "skipped": "dim",
     "up_for_retry": "yellow",
 }

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.timezone import utcnow
 
+from taxiway.bootstrap import services
+from taxiway.errors import TransientError
+from taxiway.orchestration.looking import conclude, look_once, of_version
+from taxiway.orchestration.questions import QuestionTrigger
 from taxiway.orchestration.reasons import failed_for_good
 from taxiway.orchestration.tasks import RETRIES, permanent_errors_are_final
 from taxiway.spec import ModelSpec
@@ -37,17 +43,36 @@ Asked for by **{{ admitted['requested_by'] }}**, model digest `{{ admitted['dige
 """
 
 
+def look(model: str, version: int) -> None:
+    """See that the release may still be asked for; raises DeliveryStopped when it was superseded or closed."""
+    from taxiway.stages.deliver import Delivery
+
+    s = services()
+    Delivery(s.spec(model), version, s.registry, s.clock, s.orders).refuse_superseded()
+
+
 class Decision(ApprovalOperator):
-    """A decision that the approvers of the spec take in Airflow.
+    """A decision that the approvers of the spec take in Airflow, unless a look finds that it is needed no more.
 
     Four eyes: whoever asked for the change is not among those who may approve it. The people's answers are final;
     whatever else goes wrong (Airflow 3.3 can lose an answer that comes in the moment in which the task begins to wait)
     is tried again like any failure of the infrastructure: the question is asked once more.
     """
 
-    template_fields: Sequence[str] = ("subject", "body", "requested_by")
+    template_fields: Sequence[str] = ("subject", "body", "requested_by", "arguments")
 
-    def __init__(self, *, spec: ModelSpec, subject: str, body: str, requested_by: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        spec: ModelSpec,
+        subject: str,
+        body: str,
+        requested_by: str,
+        look: str,
+        arguments: dict[str, Any],
+        poll_seconds: float = 3.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             subject=subject,
             body=body,
@@ -59,9 +84,12 @@ class Decision(ApprovalOperator):
         self.approvers = list(spec.approval.approvers)
         self.four_eyes = spec.approval.four_eyes
         self.requested_by = requested_by
+        self.look = look
+        self.arguments = arguments
+        self.poll_seconds = poll_seconds
 
     def execute(self, context: Any) -> Any:
-        """Ask the people who may decide."""
+        """Ask the people who may decide, and wait in the triggerer."""
         allowed = [name for name in self.approvers if not (self.four_eyes and self._asked(name))]
         if not allowed:
             raise AirflowFailException(
@@ -69,7 +97,23 @@ class Decision(ApprovalOperator):
                 "Next: name another approver in the model spec, or set approval.four_eyes: false."
             )
         self.assigned_users = [{"id": name, "name": name} for name in allowed]
-        return super().execute(context)
+        arguments = of_version(self.arguments)
+        seen = look_once(self.look, arguments)
+        if seen is not None:
+            return conclude(context, seen)
+        try:
+            return super().execute(context)
+        except TaskAwaitingInput as question:
+            trigger = QuestionTrigger(
+                ti_id=context["ti"].id,
+                options=self.options,
+                params=self.serialized_params,
+                timeout_datetime=utcnow() + self.waited,
+                poke_interval=self.poll_seconds,
+                look=self.look,
+                arguments=arguments,
+            )
+            return self.defer(trigger=trigger, method_name=question.method_name)
 
     def decide(self, answer: dict[str, Any], *, approved: bool) -> None:
         """Do what follows from the decision; nothing but the record of it, unless a subclass knows more."""
@@ -78,14 +122,17 @@ class Decision(ApprovalOperator):
         """Tell whether this person asked for the change; a commit's author is known by the e-mail address."""
         return name in (self.requested_by, self.requested_by.partition("@")[0])
 
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Return who approved, when and with which comment; a rejection fails the delivery."""
+    def execute_complete(self, context: Any, event: Any) -> Any:
+        """Return who approved, when and with which comment; a rejection fails the delivery, and so may a look."""
+        if "answer" in event:
+            return conclude(context, event)
         try:
             answer = super().execute_complete(context, event)
         except HITLRejectException as error:
             who = (event.get("responded_by_user") or {}).get("name", "nobody")
             comment = (event.get("params_input") or {}).get("comment", "")
-            with permanent_errors_are_final():
+            # A no is final: what does not answer now, the last task of the delivery puts back.
+            with permanent_errors_are_final(), suppress(TransientError):
                 self.decide({"by": who, "comment": comment}, approved=False)
             raise failed_for_good(context, f"{who} rejected the release: {comment or 'no comment'}") from error
         except HITLTimeoutError as error:
@@ -109,9 +156,15 @@ class ReleaseApproval(Decision):
 
     template_fields: Sequence[str] = (*Decision.template_fields, "verdicts")
 
-    def __init__(self, *, spec: ModelSpec, verdicts: str, **kwargs: Any) -> None:
-        subject = f"Release {spec.model} version {{{{ params.version }}}} to production?"
-        super().__init__(spec=spec, subject=subject, body=_BODY, **kwargs)
+    def __init__(self, *, spec: ModelSpec, version: str, verdicts: str, **kwargs: Any) -> None:
+        super().__init__(
+            spec=spec,
+            subject=f"Release {spec.model} version {version} to production?",
+            body=_BODY,
+            look=f"{__name__}.look",
+            arguments={"model": spec.model, "version": version},
+            **kwargs,
+        )
         self.mode = spec.approval.mode
         self.verdicts = verdicts
 

@@ -58,6 +58,29 @@ def look_once(path: str, arguments: dict[str, Any]) -> Seen | None:
         return stopped(f"{type(error).__name__}: {error}")
 
 
+async def look_patiently(path: str, arguments: dict[str, Any]) -> Seen | None:
+    """Look once without holding up the triggerer; who does not answer is no end of the waiting."""
+    try:
+        return await asyncio.to_thread(look_once, path, arguments)
+    except TransientError as error:
+        logger.warning("%s %s: looked in vain: %s", path, arguments, error)
+        return None
+
+
+def conclude(context: Any, seen: Seen) -> dict[str, Any]:
+    """Return what was decided; raises what fails the task for good when the waiting was stopped."""
+    match Answer(seen["answer"]):
+        case Answer.DECIDED:
+            return seen["result"]
+        case Answer.STOPPED:
+            raise failed_for_good(context, seen["text"])
+
+
+def of_version(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with the version as a number, which templates render as text."""
+    return {**arguments, "version": int(arguments["version"])}
+
+
 class LookTrigger(BaseTrigger):
     """Looks until there is something to report."""
 
@@ -80,11 +103,7 @@ class LookTrigger(BaseTrigger):
         """
         while True:
             await asyncio.sleep(self.poll_seconds)
-            try:
-                seen = await asyncio.to_thread(look_once, self.look, self.arguments)
-            except TransientError as error:
-                logger.warning("%s %s: looked in vain: %s", self.look, self.arguments, error)
-                seen = None
+            seen = await look_patiently(self.look, self.arguments)
             if seen is not None:
                 yield TriggerEvent(dict(seen))
                 return
@@ -103,7 +122,7 @@ class LookSensor(BaseOperator):
 
     def looking_for(self) -> dict[str, Any]:
         """Return the arguments of the look; a subclass may add what is known only now."""
-        return {**self.arguments, "version": int(self.arguments["version"])}
+        return of_version(self.arguments)
 
     def execute(self, context: Any) -> Any:
         """Look once; wait in the triggerer when there is nothing to report yet."""
@@ -116,8 +135,4 @@ class LookSensor(BaseOperator):
 
     def execute_complete(self, context: Any, event: Seen) -> dict[str, Any]:
         """Return what was decided."""
-        match Answer(event["answer"]):
-            case Answer.DECIDED:
-                return event["result"]
-            case Answer.STOPPED:
-                raise failed_for_good(context, event["text"])
+        return conclude(context, event)

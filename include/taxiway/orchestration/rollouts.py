@@ -9,10 +9,11 @@ from typing import Any
 
 from taxiway.bootstrap import services
 from taxiway.orchestration.approval import Decision
-from taxiway.orchestration.looking import LookSensor, Seen, decided, stopped
+from taxiway.orchestration.looking import LookSensor, Seen, decided, of_version, stopped
 from taxiway.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
+_POLL_SECONDS = 2.0
 _BODY = """\
 {% set seen = ti.xcom_pull(task_ids=params.step) %}The step `{{ params.step }}` is undecided: **{{ seen['reason'] }}**.
 
@@ -45,9 +46,20 @@ def _say_what_blocks(model: str, version: int, other: int) -> None:
 
 def step(model: str, version: int, number: int) -> Seen | None:
     """Look at production once; return when the rollout has left the step, or is over."""
-    from taxiway.stages.roll_out import is_behind, is_stopped
+    return _left(_rollout(model, version).look(), number)
+
+
+def question(model: str, version: int, number: int) -> Seen | None:
+    """Look at production while people are asked about a step; return when the rollout has left it without an answer."""
+    from taxiway.stages.roll_out import is_held
 
     state = _rollout(model, version).look()
+    return None if is_held(state, number) else _left(state, number)
+
+
+def _left(state: Any, number: int) -> Seen | None:
+    from taxiway.stages.roll_out import is_behind, is_stopped
+
     if is_stopped(state):
         return stopped(f"the rollout was aborted, production is on the champion: {state.reason}")
     return decided({"phase": state.phase.value, "reason": state.reason}) if is_behind(state, number) else None
@@ -62,23 +74,27 @@ def turn_sensor(model: str, version: str) -> LookSensor:
 def step_sensor(model: str, version: str, number: int, name: str) -> LookSensor:
     """Return the sensor that takes the rollout through a step."""
     arguments = {"model": model, "version": version, "number": number}
-    return LookSensor(task_id=name, look=f"{__name__}.step", arguments=arguments, poll_seconds=2.0)
+    return LookSensor(task_id=name, look=f"{__name__}.step", arguments=arguments, poll_seconds=_POLL_SECONDS)
 
 
 class StepDecision(Decision):
-    """Ask the approvers when a step of the rollout is undecided; otherwise nobody is asked."""
+    """Ask the approvers when a step of the rollout is undecided; otherwise nobody is asked.
 
-    template_fields: Sequence[str] = (*Decision.template_fields, "phase", "version")
+    Meanwhile production is watched as in the step itself: sure harm aborts, whoever is asked.
+    """
 
-    def __init__(self, *, spec: ModelSpec, step: str, version: str, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = (*Decision.template_fields, "phase")
+
+    def __init__(self, *, spec: ModelSpec, step: str, number: int, version: str, **kwargs: Any) -> None:
         super().__init__(
             spec=spec,
             subject=f"Go on with the rollout of {spec.model} version {version}?",
             body=_BODY.replace("params.step", f"'rollout.{step}'"),
+            look=f"{__name__}.question",
+            arguments={"model": spec.model, "version": version, "number": number},
+            poll_seconds=_POLL_SECONDS,
             **kwargs,
         )
-        self.model = spec.model
-        self.version = version
         self.phase = f"{{{{ ti.xcom_pull(task_ids='rollout.{step}')['phase'] }}}}"
 
     def execute(self, context: Any) -> Any:
@@ -87,7 +103,8 @@ class StepDecision(Decision):
 
     def decide(self, answer: dict[str, Any], *, approved: bool) -> None:
         """Let the rollout go on, or put production back on the champion."""
-        _rollout(self.model, int(self.version)).look(approved)
+        asked = of_version(self.arguments)
+        _rollout(asked["model"], asked["version"]).decide(asked["number"], approved)
 
 
 def _rollout(model: str, version: int) -> Any:

@@ -104,6 +104,15 @@ class RollOut:
             self._carry_out(action, candidate)
         return after
 
+    def decide(self, step: int, answer: bool) -> None:
+        """Carry out a person's decision about a step that waits.
+
+        Raises DeliveryStopped as `look` does, TargetUnavailable when production could not be measured, so that the
+        rollout did not go on.
+        """
+        if is_held(self.look(answer), step) and answer:
+            raise TargetUnavailable("production does not answer: the rollout did not go on", where=self.spec.model)
+
     def finish(self) -> None:
         """Bring a rollout whose steps are behind to its end: production serves the version, and nothing else.
 
@@ -166,6 +175,11 @@ def plan_of(spec: ModelSpec, champion: int | None, challenger: int) -> Plan:
 def is_behind(state: Rollout, step: int) -> bool:
     """Tell whether the rollout needs no more watching in this step: it went on, is over, or a person has to decide."""
     return state.step > step or state.phase in (Phase.PROMOTING, Phase.PROMOTED, Phase.WAITING)
+
+
+def is_held(state: Rollout, step: int) -> bool:
+    """Tell whether a person has to decide about this step."""
+    return state.step <= step and state.phase is Phase.WAITING
 
 
 def is_stopped(state: Rollout) -> bool:
