@@ -3,11 +3,11 @@
 All the while two callers send requests, and a witness looks at production. One rollout is struck on its way to
 promotion, another one on its way back:
 
-    deploying   a worker that runs the task, scorer, gateway, MLflow, scheduler
+    deploying   a worker that runs the task, gateway, MLflow, scheduler, scorer
     shadow      scorer, gateway, MLflow, scheduler, the workers that wait for tasks
     waiting     the same, one after the other, while a person is asked
     canary      the same, and the triggerer
-    promoting   the task, a worker that runs it, the scorer that now answers, gateway, MLflow, scheduler
+    promoting   the task, a worker that runs it, gateway, MLflow, scheduler, the scorer that now answers
     aborting    the challenger, then scorer, gateway, MLflow, scheduler; the task that clears up, its worker
 """
 
@@ -179,7 +179,8 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
     with struck_rollout(long_ramp, "struck-and-promoted") as struck:
         champion, version = struck.champion, struck.version
         struck.kill_task("rollout.deploy_production", lambda task: struck.phase is not None and kill_worker(task))
-        blows = (struck.scorer(champion), struck.programs())
+        # The gateway first: a task whose worker died goes on until the next death, when the supervisor clears up.
+        blows = (struck.programs(), struck.scorer(champion))
         struck.strike(*blows, phase=Phase.DEPLOYING, plan=TrafficPlan(champion))
 
         plan = shadow(champion, version)
@@ -198,7 +199,7 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
         struck.reaches(TrafficPlan(version))
         struck.kill_task("promote")
         struck.kill_task("promote", kill_worker)
-        blows = (struck.scorer(version), struck.programs())
+        blows = (struck.programs(), struck.scorer(version))
         struck.strike(*blows, phase=Phase.PROMOTING, plan=TrafficPlan(version))
         finished = long_ramp.run("delivery", struck.run_id)
 
