@@ -4,7 +4,7 @@ All the while two callers send requests, and a witness looks at production. One 
 promotion, another one on its way back:
 
     deploying   a worker that runs the task, gateway, MLflow, scheduler, scorer
-    shadow      gateway, MLflow, scheduler, scorer, the workers that wait for tasks
+    shadow      scorer, gateway, MLflow, scheduler, the workers that wait for tasks
     waiting     the same, one after the other, while a person is asked
     canary      the same, and the triggerer
     promoting   the task, a worker that runs it, gateway, MLflow, scheduler, the scorer that now answers
@@ -53,8 +53,8 @@ _ALWAYS = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=U
 _PROGRAMS = (GATEWAY, "mlflow", "airflow-scheduler")
 # Long enough to be struck in. Whoever waits for a scorer that starts again waits long: not what is judged here.
 _LONG = SHORT | {
-    "shadow": {"duration": "15s", "min_requests": 20},
-    "steps": [{"traffic": _PERCENT, "duration": "50s"}, {"traffic": 100}],
+    "shadow": {"duration": "20s", "min_requests": 20},
+    "steps": [{"traffic": _PERCENT, "duration": "60s"}, {"traffic": 100}],
     # No agreement is surely perfect: after three times the shadow's duration a person is asked.
     "analysis": SHORT["analysis"] | {"max_latency_ratio": 10_000, "min_agreement": 1},
 }
@@ -179,6 +179,7 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
     with struck_rollout(long_ramp, "struck-and-promoted") as struck:
         champion, version = struck.champion, struck.version
         struck.kill_task("rollout.deploy_production", lambda task: struck.phase is not None and kill_worker(task))
+        # The gateway first: a task whose worker died goes on until the next death, when the supervisor clears up.
         blows = (struck.programs(), struck.scorer(champion))
         struck.strike(*blows, phase=Phase.DEPLOYING, plan=TrafficPlan(champion))
 
@@ -187,12 +188,12 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
         struck.strike(*blows, struck.workers, phase=Phase.SHADOW, plan=plan)
         long_ramp.waits(struck.run_id, "rollout.decide_shadow", "awaiting_input")
         one_by_one = [partial(struck.kill_together, name) for name in _PROGRAMS]
-        struck.strike(*one_by_one, struck.scorer(champion), struck.workers, phase=Phase.WAITING, plan=plan)
+        struck.strike(struck.scorer(champion), *one_by_one, struck.workers, phase=Phase.WAITING, plan=plan)
         long_ramp.decide(struck.run_id, "rollout.decide_shadow", "Approve")
 
         plan = canary(champion, version)
         struck.reaches(plan)
-        blows = (struck.programs("airflow-triggerer"), struck.scorer(champion), struck.workers)
+        blows = (struck.scorer(champion), struck.programs("airflow-triggerer"), struck.workers)
         struck.strike(*blows, phase=Phase.CANARY, plan=plan)
 
         struck.reaches(TrafficPlan(version))
