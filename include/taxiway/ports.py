@@ -103,7 +103,10 @@ class ServingTarget(Protocol):
         """
 
     def set_traffic(self, model: str, plan: TrafficPlan) -> None:
-        """Switch to the plan in one atomic change; raises DeliveryStopped when a version in it is not ready."""
+        """Switch to the plan in one atomic change.
+
+        Raises DeliveryStopped when a version in it is not ready, TargetUnavailable when it will be in a moment.
+        """
 
     def status(self, model: str) -> TargetStatus:
         """Return what is desired and what is observed; plan None when the model is not served."""

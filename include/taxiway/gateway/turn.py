@@ -55,7 +55,7 @@ class Turn:
         self._lock.close()
 
     async def _beside(self, load: Callable[[], Awaitable[None]], line: socket.socket) -> None:
-        reader, _ = await asyncio.open_unix_connection(sock=line.dup())
+        reader, writer = await asyncio.open_unix_connection(sock=line.dup())
         word = asyncio.ensure_future(reader.readline())
         loading = asyncio.ensure_future(load())
         try:
@@ -68,6 +68,7 @@ class Turn:
         finally:
             for task in (word, loading):
                 task.cancel()
+            writer.close()
         try:
             async with asyncio.timeout(_PATIENCE):
                 while not self._is_free():  # noqa: ASYNC110 (another process: there is no event)

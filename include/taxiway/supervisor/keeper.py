@@ -162,7 +162,7 @@ class Keeper:
             await self._leaving
         old, started = self._process, time.monotonic()
         if self._listener is None or old is None or self._state.phase != "ready":
-            return f"it is {self._state.phase}"
+            return f"it is {self._state.phase}" if self._listener else "it has no socket to hand on"
         successor = await start_successor(self._start)
         self._show(beside=successor.process.pid)
         try:
