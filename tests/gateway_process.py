@@ -373,6 +373,7 @@ def main() -> None:
     parser.add_argument("--receive-seconds", type=float, default=30)
     parser.add_argument("--data-token", default="")
     parser.add_argument("--predict-seconds", type=float, default=60)
+    parser.add_argument("--start-seconds", type=float, default=120)
     options = parser.parse_args()
     config = Config(
         environment=ENVIRONMENT,
@@ -386,6 +387,7 @@ def main() -> None:
         max_held_bytes=options.max_held_bytes,
         receive_timeout=timedelta(seconds=options.receive_seconds),
         predict_timeout=timedelta(seconds=options.predict_seconds),
+        start_timeout=timedelta(seconds=options.start_seconds),
         drain_timeout=timedelta(seconds=10),
     )
     registry = DirectoryRegistry(options.registry)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import set_current_context
 
 from taxiway.errors import DeliveryStopped, GateFailed, RegistryUnavailable
 from taxiway.orchestration.approval import FORM, POLICY, ReleaseApproval
@@ -174,7 +176,8 @@ def test_a_lost_question_is_asked_again() -> None:
 
 
 def test_a_permanent_error_is_not_retried_and_a_transient_one_is() -> None:
-    """A failed gate ends the task at its first try with its whole message; infrastructure errors stay retryable."""
+    """A failed gate ends the task at once, and its whole message is handed on; infrastructure errors stay retryable."""
+    context: Any = {"ti": FakeTask()}
 
     def gate() -> None:
         raise GateFailed("roc_auc is too low", where="flight_delays", next_step="improve it.")
@@ -182,7 +185,9 @@ def test_a_permanent_error_is_not_retried_and_a_transient_one_is() -> None:
     def registry() -> None:
         raise RegistryUnavailable("no answer")
 
-    with pytest.raises(AirflowFailException, match=r"GateFailed: roc_auc is too low \[flight_delays\] Next: improve"):
+    message = "GateFailed: roc_auc is too low [flight_delays] Next: improve it."
+    with set_current_context(context), pytest.raises(AirflowFailException, match=re.escape(message)):
         stage()(gate).function()
+    assert message == reason_of(context, ["gate"])
     with pytest.raises(RegistryUnavailable):
         stage()(registry).function()

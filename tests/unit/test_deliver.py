@@ -13,6 +13,7 @@ from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Traff
 from taxiway.errors import DeliveryStopped, IntegrityError, WrongState
 from taxiway.stages.candidates import APPROVAL, EVALUATION_PAGE, REASON, STATE, State, state_of
 from taxiway.stages.deliver import Approved
+from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.rollback import Order
 from taxiway.stages.uat import record_sign_off
 from tests.unit.model_versions import MODEL, Field
@@ -196,6 +197,8 @@ def test_a_version_that_fails_in_production_is_taken_back(field: Field) -> None:
     assert TrafficPlan(stable=1) == field.production.status(MODEL).plan
     stopped = field.registry.candidate(MODEL, bad.version)
     assert (State.REJECTED, "verification failed") == (state_of(stopped), stopped.tags[REASON])
+    evidence = evidence_of(field.registry, stopped.run_id, "delivery")
+    assert (Verdict.FAILED, ("verification failed",)) == (evidence.verdict, evidence.reasons)
 
 
 def test_a_first_version_that_fails_in_production_is_reported(field: Field) -> None:
@@ -206,6 +209,20 @@ def test_a_first_version_that_fails_in_production_is_reported(field: Field) -> N
 
     assert State.REJECTED is state_of(field.registry.candidate(MODEL, 1))
     assert "no earlier version" in field.notifier.sent[-1].text
+
+
+def test_the_end_of_a_delivery_leaves_the_verdict_to_who_closed_the_version(field: Field) -> None:
+    """What the testers rejected is their evidence, and superseded is not bad: the end adds nothing."""
+    version = in_staging(field)
+    sign(field, version, "ana", accepted=False)
+    with pytest.raises(DeliveryStopped):
+        field.delivery(version).conclude_uat(deadline_passed=False)
+
+    field.delivery(version).stop("a task failed", production=field.production, notifier=field.notifier)
+
+    stopped = field.registry.candidate(MODEL, version)
+    assert stopped.tags[REASON] == "ana rejected: seen"
+    assert "taxiway/delivery.json" not in field.registry.list_files(stopped.run_id, "taxiway")
 
 
 def test_a_rejected_version_is_not_delivered_again(field: Field) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -13,6 +15,8 @@ import pytest
 
 from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.domain.values import TrafficPlan, VersionStatus
+from taxiway.gateway.config import Config
+from taxiway.gateway.scorers import Scorer
 from taxiway.stages import bubblewrap
 from tests.gateway_process import HUNGRY, SPY, TOKEN, GatewayProcess, Publisher, gateways, tiny_models, wait_until
 
@@ -95,6 +99,32 @@ def test_a_hungry_version_is_killed_and_the_champion_answers(gateway: GatewayPro
         assert [answer.status_code for answer in answers] == [200] * 4
         assert answers[0].headers["X-Taxiway-Model-Version"] == "1"
         assert f"memory limit of {MEMORY_MB} MB" in _hungry(target).detail
+
+
+def test_a_scorer_that_is_stopped_before_its_process_runs_does_not_wait_for_it(tmp_path: Path) -> None:
+    """A process that would load for ever is ended at once, also when the order to stop came before its launch."""
+    hanging = tmp_path / "hanging"
+    hanging.write_text("#!/bin/sh\nsleep 3600\n")
+    hanging.chmod(0o755)
+
+    async def stopped_while_it_prepares() -> None:
+        asked, verified = asyncio.Event(), asyncio.Event()
+
+        async def prepare() -> Path:
+            asked.set()
+            await verified.wait()
+            return hanging
+
+        config = Config("staging", tmp_path, tmp_path, "token", drain_timeout=timedelta(hours=1))
+        scorer = Scorer("flights version 1", tmp_path, prepare=prepare, place=tmp_path, config=config)
+        await asked.wait()
+        stopping = asyncio.create_task(scorer.stop())
+        await asyncio.sleep(0)  # it begins
+        verified.set()
+        await asyncio.wait_for(stopping, timeout=30)
+        assert scorer.starts == 1
+
+    asyncio.run(stopped_while_it_prepares())
 
 
 def _ask(gateway: GatewayProcess, model: str, x: float) -> httpx.Response:

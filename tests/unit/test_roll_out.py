@@ -115,6 +115,34 @@ def test_a_failing_version_is_taken_out_by_itself(field: Field) -> None:
     assert evidence.verdict is Verdict.FAILED
 
 
+def test_a_version_that_production_refuses_is_never_rolled_out(field: Field) -> None:
+    """It cannot be made ready: no traffic moves, the task fails with the reason, and the evidence tells it."""
+    field.production.broken = {2}
+    switches = len(field.production.plans)
+
+    with pytest.raises(DeliveryStopped, match="cannot be made ready") as refused:
+        field.rollout(2).start()
+
+    evidence = evidence_of(field.registry, field.registry.candidate(MODEL, 2).run_id, "rollout")
+    reasons = (f"version 2 cannot be served: {refused.value}",)
+    assert (evidence.verdict, evidence.reasons) == (Verdict.FAILED, reasons)
+    phases = [entry["phase"] for entry in evidence.figures["history"]]
+    assert phases == ["deploying", "aborting", "aborted"]
+    assert len(field.production.plans) == switches
+
+
+def test_a_version_that_is_refused_later_is_taken_out(field: Field) -> None:
+    """Starting its rollout again finds that it can no longer be served: what it had goes back to the champion."""
+    rollout = in_canary(field)
+    field.production.broken = {2}
+
+    with pytest.raises(DeliveryStopped, match="cannot be made ready"):
+        rollout.start()
+
+    assert CHAMPION_ALONE == plan(field)
+    assert rollout.look().phase is Phase.ABORTED
+
+
 @pytest.mark.parametrize(("answer", "leads_to"), [(True, PROMOTED), (False, CHAMPION_ALONE)])
 def test_an_undecided_step_waits_for_a_person(field: Field, answer: bool, leads_to: TrafficPlan) -> None:
     """Shifted predictions move nothing until somebody decides, and then what was decided."""

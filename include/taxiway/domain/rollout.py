@@ -131,13 +131,15 @@ class State:
 class Observation:
     """One look at the target: its status, and what each version did since the state's `since`.
 
-    `status` is None when the target could not be measured. `answer` is a person's decision about a waiting rollout.
+    `status` is None when the target could not be measured. `answer` is a person's decision about a waiting rollout,
+    `refusal` why the target will not serve the challenger, however often it is asked to.
     """
 
     status: TargetStatus | None
     champion: VersionObservation | None = None
     challenger: VersionObservation | None = None
     answer: bool | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ _Outcome: TypeAlias = tuple[Event | None, str]
 
 def _event(state: State, observation: Observation, now: datetime) -> _Outcome:
     status = observation.status
+    if observation.refusal and state.phase is not Phase.ABORTING:
+        return Event.FAILED, f"version {state.plan.challenger} cannot be served: {observation.refusal}"
     if status is None:
         blind = state.phase in _MOVED and state.blind >= MAX_BLIND_TICKS
         return (Event.FAILED, f"could not be measured {state.blind} times in a row") if blind else (None, state.reason)
@@ -269,7 +273,7 @@ def _event(state: State, observation: Observation, now: datetime) -> _Outcome:
     if state.phase is Phase.PROMOTING:
         switched = ready and status.plan == desired_traffic(state)
         return (Event.SWITCHED, state.reason) if switched else (None, state.reason)
-    return _analysed(state, observation, now)
+    return _analysed(state, observation, now, challenger.detail if challenger else "")
 
 
 def _due(state: State, reason: str) -> _Outcome:
@@ -285,17 +289,18 @@ def _answered(state: State, answer: bool | None) -> _Outcome:
     return _due(state, "a person decided to go on") if answer else (Event.FAILED, "a person decided to stop")
 
 
-def _analysed(state: State, observation: Observation, now: datetime) -> _Outcome:
+def _analysed(state: State, observation: Observation, now: datetime, ending: str) -> _Outcome:
     analysis = judged(state, observation, now)
     if analysis is None:
         return None, state.reason
+    reason = f"{analysis.reason}; {ending}" if ending else analysis.reason  # what the figures cannot say: why they fail
     if analysis.verdict is Verdict.FAILED:
-        return Event.FAILED, analysis.reason
+        return Event.FAILED, reason
     if state.phase is Phase.WAITING:
         return _answered(state, observation.answer)
     if analysis.verdict is None:
-        return None, analysis.reason
-    return _due(state, analysis.reason) if analysis.verdict is Verdict.PASSED else (Event.UNDECIDED, analysis.reason)
+        return None, reason
+    return _due(state, reason) if analysis.verdict is Verdict.PASSED else (Event.UNDECIDED, reason)
 
 
 def _actions(state: State, observation: Observation, *, entered: bool) -> tuple[Action, ...]:

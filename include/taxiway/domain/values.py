@@ -90,7 +90,10 @@ class TrafficPlan:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One deployed version at a target: `state` is `starting`, `ready` or `failed`."""
+    """One deployed version at a target: `state` is `starting`, `ready` or `failed`.
+
+    `detail` says how it last ended although nobody had told it to, empty when it never did.
+    """
 
     version: int
     digest: str

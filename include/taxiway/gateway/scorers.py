@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _HEALTHY_SECONDS = 60.0
+_GRACE_SECONDS = 1.0
 _URL = "http://scorer/invocations"
 
 
@@ -133,7 +134,7 @@ class Scorer:
                 self._kill(process)  # it answers nobody: a fresh process serves the next request
             raise TargetUnavailable("the model did not answer in time", where=self.name) from error
         except (aiohttp.ClientError, OSError):
-            self._kill(process)  # a local socket fails only when its process does
+            self._let_end(process)  # a local socket fails only when its process does
             if process.limit:
                 raise TargetUnavailable(f"the scorer met its {process.limit}", where=self.name) from None
             return None
@@ -187,7 +188,8 @@ class Scorer:
         async with launched(self._model, python, directory=directory, config=self._config) as process:
             self._process = process
             try:
-                await self._serve(process)
+                if not self._stopping.is_set():  # it may have been told to while the process was being launched
+                    await self._serve(process)
             finally:
                 self._ready.clear()
                 self._process = None
@@ -203,10 +205,12 @@ class Scorer:
             code = await process.ended()
             self._ready.clear()
             _log.info("%s has ended with code %s", self.name, code)
+            if process.limit:
+                stopped = _stopped_at(process.limit, self.name)
+                self.ending = str(stopped)  # at once: what is left of it has yet to be removed
+                raise stopped
             if not self._stopping.is_set():
                 self.ending = f"the scorer ended with code {code}"
-        if process.limit:
-            raise _stopped_at(process.limit, self.name)
 
     async def _until_ready(self, process: ScorerProcess) -> None:
         """Wait for the line that the scorer writes when it has predicted once; the pipe closes when it dies."""
@@ -241,6 +245,12 @@ class Scorer:
                 await self._stopping.wait()
         except TimeoutError:
             pass  # the pause is over
+
+    def _let_end(self, process: ScorerProcess) -> None:
+        """Send the process no request any more, and kill it unless it ends by itself: then its exit code tells why."""
+        if process is self._process:
+            self._ready.clear()
+            asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._kill, process)
 
     def _kill(self, process: ScorerProcess | None) -> None:
         """Kill the process; no request is sent to it any more."""

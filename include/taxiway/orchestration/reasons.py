@@ -1,4 +1,4 @@
-"""Why a task of a delivery failed, handed to the task that ends the delivery and keeps it with the version."""
+"""Why a task failed for good, handed to the task that ends a delivery and keeps it with the version."""
 
 from __future__ import annotations
 

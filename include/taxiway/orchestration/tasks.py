@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from airflow.sdk import task
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import get_current_context, task
 
 from taxiway.errors import PermanentError
+from taxiway.orchestration.reasons import failed_for_good
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,12 +28,12 @@ RETRIES: dict[str, Any] = {
 
 @contextmanager
 def permanent_errors_are_final() -> Iterator[None]:
-    """Turn a PermanentError into the failure that Airflow does not retry, with its one line."""
+    """Turn a PermanentError into the failure that Airflow does not retry, with its one line, which is handed on."""
     try:
         yield
     except PermanentError as error:
         logger.debug("cause", exc_info=error)
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+        raise failed_for_good(get_current_context(), f"{type(error).__name__}: {error}") from None
 
 
 def stage(make: Any = task, **task_arguments: Any) -> Callable[[Callable[P, R]], Any]:

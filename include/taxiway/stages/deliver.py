@@ -184,8 +184,7 @@ class Delivery:
                 if not self._restore_champion(production, reason):
                     reason = f"{reason}; production has no earlier version and stays on this one"
                 if state_of(self.candidate()) not in CLOSED:
-                    tags = {STATE: State.REJECTED.value, REASON: reason[:500]}
-                    self.registry.set_tags(self.spec.model, self.version, tags)
+                    self._reject(reason)
                 reason = self.candidate().tags.get(REASON, reason)
             self._leave_challenger(reason)
         title = f"{self.spec.model} version {self.version} was not delivered"
@@ -287,6 +286,15 @@ class Delivery:
 
     def _set_state(self, state: State) -> None:
         self.registry.set_tags(self.spec.model, self.version, {STATE: state.value})
+
+    def _reject(self, reason: str) -> None:
+        """Close the version for good; whatever refused it, the reason is evidence, in full."""
+        candidate = self.candidate()
+        subject = {"version": str(self.version), "digest": candidate.tags[DIGEST]}
+        refused = Evidence("delivery", Verdict.FAILED, self.clock.now(), (reason,), subject)
+        record(self.registry, candidate.run_id, refused)
+        tags = {STATE: State.REJECTED.value, REASON: reason[:500]}
+        self.registry.set_tags(self.spec.model, self.version, tags)
 
     def _close(self, state: State, reason: str) -> None:
         self.registry.set_tags(self.spec.model, self.version, {STATE: state.value, REASON: reason[:500]})

@@ -6,7 +6,7 @@ state, so a look that was killed half-way is made good by the next one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taxiway.domain.rollout import (
     TRANSITIONS,
@@ -22,7 +22,7 @@ from taxiway.domain.rollout import (
 from taxiway.domain.rollout import State as Rollout
 from taxiway.domain.rollout_analysis import AnalysisPolicy, Step
 from taxiway.domain.values import CHAMPION, Candidate, TrafficPlan
-from taxiway.errors import DeliveryStopped, TargetUnavailable, TransientError, WrongState
+from taxiway.errors import DeliveryStopped, PermanentError, TargetUnavailable, TransientError, WrongState
 from taxiway.ports import Clock, Registry, ServingTarget
 from taxiway.spec import ModelSpec
 from taxiway.stages.candidates import APPROVAL, STATE, WAITING, State, refuse_closed, release_of, state_of, where
@@ -67,7 +67,8 @@ class RollOut:
     def start(self) -> Rollout:
         """Load the version next to the champion and begin the rollout; one that has begun goes on where it was.
 
-        Raises DeliveryStopped when the version was closed or cannot be made ready.
+        Raises DeliveryStopped when the version was closed. What production refuses to serve it with is raised too, and
+        that ends the rollout.
         """
         if (other := self.claim()) is not None:
             raise TransientError(f"version {other} moves traffic: one at a time", where=where(self._candidate()))
@@ -80,7 +81,7 @@ class RollOut:
         if stored is None:
             begun = begin(plan_of(self.spec, others, self.version), None, self.clock.now())
             store_state(self.registry, candidate.run_id, begun, {}, self.clock.now())
-        self.production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
+        self._deploy(candidate)
         return self.look()
 
     def look(self, answer: bool | None = None) -> Rollout:
@@ -88,21 +89,7 @@ class RollOut:
 
         Raises DeliveryStopped when the version was closed meanwhile, for example by a rollback: then nothing is moved.
         """
-        candidate = self._candidate()
-        refuse_closed(candidate)
-        before = stored_state(self.registry, candidate.run_id)
-        if before is None:
-            raise DeliveryStopped("its rollout has not begun", where=where(candidate))
-        if not TRANSITIONS[before.phase]:
-            return before
-        now = self.clock.now()
-        observation = self._observe(before, answer)
-        after, actions = advance(before, observation, now)
-        if after != before:
-            store_state(self.registry, candidate.run_id, after, measured(before, observation, now), now)
-        for action in actions:
-            self._carry_out(action, candidate)
-        return after
+        return self._look(answer=answer)
 
     def decide(self, step: int, answer: bool) -> None:
         """Carry out a person's decision about a step that waits.
@@ -128,24 +115,50 @@ class RollOut:
             f"production does not serve the version yet ({state.phase.value})", where=self.spec.model
         )
 
-    def _observe(self, state: Rollout, answer: bool | None) -> Observation:
+    def _look(self, *, answer: bool | None = None, refusal: str = "") -> Rollout:
+        candidate = self._candidate()
+        refuse_closed(candidate)
+        before = stored_state(self.registry, candidate.run_id)
+        if before is None:
+            raise DeliveryStopped("its rollout has not begun", where=where(candidate))
+        if not TRANSITIONS[before.phase]:
+            return before
+        now = self.clock.now()
+        observation = replace(self._observe(before), answer=answer, refusal=refusal)
+        after, actions = advance(before, observation, now)
+        if after != before:
+            store_state(self.registry, candidate.run_id, after, measured(before, observation, now), now)
+        for action in actions:
+            self._carry_out(action, candidate)
+        return after
+
+    def _observe(self, state: Rollout) -> Observation:
         try:
-            status = self.production.status(self.spec.model)
             found = {seen.version: seen for seen in self.production.observe(self.spec.model, state.since)}
+            status = self.production.status(self.spec.model)  # after the figures: it says why they are what they are
         except TransientError:
-            return Observation(None, answer=answer)
+            return Observation(None)
         champion = None if state.plan.champion is None else found.get(state.plan.champion)
-        return Observation(status, champion, found.get(state.plan.challenger), answer)
+        return Observation(status, champion, found.get(state.plan.challenger))
 
     def _carry_out(self, action: Action, candidate: Candidate) -> None:
         """Bring production to the wanted state; who is champion or rejected, the delivery records itself."""
         match action:
             case Deploy():
-                self.production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
+                self._deploy(candidate)
             case SetTraffic(plan):
                 self._move(plan)
             case _:
                 return
+
+    def _deploy(self, candidate: Candidate) -> None:
+        """Have production load the version; a refusal for good aborts the rollout, and is its reason."""
+        try:
+            self.production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
+        except PermanentError as error:
+            self._look(refusal=str(error))
+            self.look()  # production is on the champion: nothing was moved, or it was moved back
+            raise
 
     def _move(self, plan: TrafficPlan) -> None:
         """Switch production, unless the version's rollout was ended since the look began."""

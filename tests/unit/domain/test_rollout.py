@@ -49,7 +49,8 @@ NEW = TrafficPlan(stable=3)
 
 def status(plan: TrafficPlan | None, challenger: str | None = "ready") -> TargetStatus:
     """Return what a target observes: its plan, and the challenger's state (None: not deployed)."""
-    versions = () if challenger is None else (VersionStatus(3, "sha256:c", challenger, "killed"),)
+    detail = "killed" if challenger == "failed" else ""
+    versions = () if challenger is None else (VersionStatus(3, "sha256:c", challenger, detail),)
     return TargetStatus("flight_delays", plan, (VersionStatus(2, "sha256:b", "ready"), *versions))
 
 
@@ -169,6 +170,8 @@ def test_the_wanted_traffic_is_asked_for_until_it_is_observed() -> None:
         (1, Phase.WAITING, Observation(status(FIVE), answer=False)),
         (1, Phase.WAITING, Observation(status(FIVE), seen(2), seen(3, errors=40))),
         (1, Phase.CANARY, Observation(status(FIVE, None), seen(2), seen(3))),
+        (1, Phase.CANARY, Observation(status(FIVE), seen(2), seen(3), refusal="it does not load")),
+        (1, Phase.CANARY, Observation(None, refusal="it does not load")),
     ],
 )
 def test_failures_lead_back_to_the_champion(step: int, phase: Phase, observation: Observation) -> None:
@@ -189,6 +192,26 @@ def test_an_abort_insists() -> None:
     for blind_or_not in (Observation(None), Observation(status(FIVE)), Observation(status(FIVE, "failed"))):
         state, actions = run(aborting, *[blind_or_not] * 20)
         assert (state.phase, actions) == (Phase.ABORTING, (SetTraffic(ALONE),))
+
+
+def test_a_challenger_that_cannot_be_served_moves_no_traffic() -> None:
+    """The rollout ends before its first step with what the target said, and an abort hears of it only once."""
+    refused = Observation(status(ALONE, None), refusal="it does not load")
+    state, actions = run(begin(FULL, None, NOON), refused)
+    assert (state.phase, actions) == (Phase.ABORTING, ())
+    assert state.reason == "version 3 cannot be served: it does not load"
+
+    ended, actions = run(state, refused)
+    assert (ended.phase, actions) == (Phase.ABORTED, (MarkRejected(3, state.reason),))
+
+
+def test_the_reason_says_how_the_challenger_ended() -> None:
+    """The figures tell that it fails, its last ending tells why; without one nothing is said."""
+    failing = Observation(status(FIVE), seen(2), seen(3, errors=40))
+    ended = replace(status(FIVE), versions=(VersionStatus(3, "sha256:c", "ready", "it met its memory limit"),))
+
+    assert run(in_step(1), replace(failing, status=ended))[0].reason.endswith("; it met its memory limit")
+    assert "memory" not in run(in_step(1), failing)[0].reason
 
 
 def test_an_abort_without_champion_only_rejects() -> None:
@@ -258,6 +281,7 @@ observations = st.builds(
     champion=st.one_of(st.none(), st.builds(seen, st.just(2), st.integers(0, 600), errors=st.integers(0, 3))),
     challenger=st.one_of(st.none(), st.builds(seen, st.just(3), st.integers(0, 600), errors=st.integers(0, 9))),
     answer=st.sampled_from([None, True, False]),
+    refusal=st.sampled_from(["", "", "it does not load"]),
 )
 
 
