@@ -19,7 +19,7 @@ from taxiway.stages.environments import ensure_environment
 from taxiway.stages.evidence_store import record
 from taxiway.stages.train import TRAINED_ANSWERS
 from tests.fakes import FakeClock, FakeRegistry
-from tests.gateway_process import CACHE, LOCK
+from tests.gateway_models import CACHE, LOCK
 
 ROWS = 60
 FRAME = pd.DataFrame(

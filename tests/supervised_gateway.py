@@ -23,7 +23,7 @@ from taxiway.supervisor.runner import Supervisor
 from taxiway.supervisor.state import ProgramState, supervisor_lock
 from taxiway.traffic.pace import Answer, Batch, Pace, send
 from tests.conftest import free_port
-from tests.gateway_process import PROJECT
+from tests.gateway_models import PROJECT
 
 MODEL, NAME, CONNECTIONS = "reloaded", "gateway-staging", 4
 BODY = json.dumps({"dataframe_split": {"columns": ["x", "y"], "data": [[1.0, 2.0]]}}).encode()

@@ -24,16 +24,8 @@ from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.domain.values import TrafficPlan
 from taxiway.stages.environments import ensure_environment
 from tests.conftest import free_port
-from tests.gateway_process import (
-    CACHE,
-    LOCK,
-    MAX_REQUEST_BYTES,
-    TOKEN,
-    GatewayProcess,
-    Publisher,
-    logged,
-    wait_until,
-)
+from tests.gateway_models import CACHE, LOCK
+from tests.gateway_process import MAX_REQUEST_BYTES, TOKEN, GatewayProcess, Publisher, logged, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 JSON, CSV = "application/json", "text/csv"

@@ -20,7 +20,8 @@ from taxiway.errors import DataError, DeliveryStopped, IntegrityError, NotFoundE
 from taxiway.ports import ServingTarget
 from tests.conftest import free_port
 from tests.fakes_serving import FakeServingTarget
-from tests.gateway_process import ENVIRONMENT, TOKEN, GatewayProcess, Publisher, tiny_models, wait_until
+from tests.gateway_models import tiny_models
+from tests.gateway_process import ENVIRONMENT, TOKEN, GatewayProcess, Publisher, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 Keys = tuple[Path, Path]

@@ -29,9 +29,9 @@ from taxiway.stages.environments import ensure_environment
 from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.orders import Orders
 from taxiway.stages.roll_out import RollOut
-from tests import gateway_process
+from tests import gateway_models
 from tests.fakes import FakeNotifier, FakeRegistry
-from tests.gateway_process import CACHE, TOKEN, GatewayProcess, Publisher, wait_until
+from tests.gateway_process import TOKEN, GatewayProcess, Publisher, wait_until
 from tests.packaged_models import small_spec
 
 RARE = 0.97
@@ -193,7 +193,7 @@ def production(
 
 def packaged(directory: Path, models: Models) -> Path:
     """Make the models in the directory, all in one process."""
-    python = ensure_environment(gateway_process.LOCK, CACHE, timeout=timedelta(minutes=10)).python
+    python = ensure_environment(gateway_models.LOCK, gateway_models.CACHE, timeout=timedelta(minutes=10)).python
     codes = json.dumps({model: list(candidates.values()) for model, candidates in models.items()})
     subprocess.run([python, "-c", MAKE, directory, codes], check=True, cwd=directory)
     return directory

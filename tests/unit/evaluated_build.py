@@ -27,7 +27,7 @@ from taxiway.stages.evaluate import Evaluation
 from taxiway.stages.evidence_store import record
 from taxiway.stages.model_files import SIGNATURE
 from tests.fakes import FakeClock, FakeRegistry
-from tests.gateway_process import CACHE, LOCK
+from tests.gateway_models import CACHE, LOCK
 
 MODEL = "delays"
 CLASSES = ("early", "late", "on time")

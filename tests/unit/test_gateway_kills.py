@@ -19,7 +19,8 @@ import pytest
 from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.adapters.prediction_log import ParquetPredictionLog
 from taxiway.domain.values import TrafficPlan, Window
-from tests.gateway_process import TOKEN, GatewayProcess, Publisher, gateways, tiny_models, wait_until
+from tests.gateway_models import tiny_models
+from tests.gateway_process import TOKEN, GatewayProcess, Publisher, gateways, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 MODEL = "flights"

@@ -18,17 +18,15 @@ import pytest
 from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.domain.values import TrafficPlan
 from taxiway.errors import DeliveryStopped, IntegrityError, NotFoundError
+from tests.gateway_models import DOES_NOT_LOAD, NEEDS_Z, tiny_models
 from tests.gateway_process import (
-    DOES_NOT_LOAD,
     MAX_REQUEST_BYTES,
-    NEEDS_Z,
     TOKEN,
     GatewayProcess,
     Publisher,
     Start,
     gateways,
     logged,
-    tiny_models,
     wait_until,
 )
 

@@ -28,17 +28,8 @@ from taxiway.supervisor.credentials import ensure_credentials, write_private
 from taxiway.supervisor.installation import Installation, Ports
 from tests.conftest import free_port
 from tests.fakes import FakeClock, FakeNotifier, FakeRegistry, FakeRun
-from tests.gateway_process import (
-    ENVIRONMENT,
-    PROJECT,
-    TOKEN,
-    GatewayProcess,
-    Publisher,
-    Start,
-    gateways,
-    tiny_models,
-    wait_until,
-)
+from tests.gateway_models import PROJECT, tiny_models
+from tests.gateway_process import ENVIRONMENT, TOKEN, GatewayProcess, Publisher, Start, gateways, wait_until
 from tests.unit.model_versions import example_spec
 from tests.unit.test_model_files import CHANGES_AT_REST, STORED_CHANGES, Change
 

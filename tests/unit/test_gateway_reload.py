@@ -14,7 +14,8 @@ from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.domain.values import TrafficPlan
 from taxiway.errors import SettingsError
 from taxiway.supervisor.launch import reload
-from tests.gateway_process import LATE, LOAD_SECONDS, TOKEN, Publisher, tiny_models
+from tests.gateway_models import LATE, LOAD_SECONDS, tiny_models
+from tests.gateway_process import TOKEN, Publisher
 from tests.supervised_gateway import CONNECTIONS, MODEL, load, supervised
 
 pytestmark = pytest.mark.timeout(600)  # it may have to build the models' environment

@@ -18,7 +18,8 @@ from taxiway.domain.values import TrafficPlan, VersionStatus
 from taxiway.gateway.config import Config
 from taxiway.gateway.scorers import Scorer
 from taxiway.stages import bubblewrap
-from tests.gateway_process import HUNGRY, SPY, TOKEN, GatewayProcess, Publisher, gateways, tiny_models, wait_until
+from tests.gateway_models import HUNGRY, SPY, tiny_models
+from tests.gateway_process import TOKEN, GatewayProcess, Publisher, gateways, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 MEMORY_MB = 700

@@ -23,7 +23,8 @@ from taxiway.supervisor.orders import order_exchange
 from taxiway.supervisor.processes import marked, sweep
 from taxiway.supervisor.state import read_state
 from tests.conftest import free_port
-from tests.gateway_process import LATE, LATEST, PROJECT, TOKEN, Publisher, tiny_models, wait_until
+from tests.gateway_models import LATE, LATEST, PROJECT, tiny_models
+from tests.gateway_process import TOKEN, Publisher, wait_until
 from tests.supervised_gateway import MODEL, NAME, World, load, supervised
 
 pytestmark = pytest.mark.timeout(600)  # it may have to build the models' environment
@@ -131,7 +132,7 @@ async def test_a_successor_that_dies_changes_nothing(place: Place) -> None:
         refusal = await place.over()
         await place.world.answered(5)
 
-        assert "ended before it was warm; the old process serves on" in refusal
+        assert "ended before it was warm; the old one serves on" in refusal
         assert (place.pid, place.gateways()) == (before, {before})
         await asyncio.to_thread(reload, place.world.installation, "staging")
         assert place.pid != before

@@ -15,17 +15,8 @@ import pytest
 
 from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.domain.values import TrafficPlan
-from tests.gateway_process import (
-    SLOW,
-    STARTED,
-    TOKEN,
-    Publisher,
-    Start,
-    gateways,
-    logged,
-    tiny_models,
-    wait_until,
-)
+from tests.gateway_models import SLOW, STARTED, tiny_models
+from tests.gateway_process import TOKEN, Publisher, Start, gateways, logged, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 JSON = {"Content-Type": "application/json"}

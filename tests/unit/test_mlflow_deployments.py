@@ -23,7 +23,8 @@ from taxiway.adapters.gateway_target import GatewayTarget
 from taxiway.adapters.mlflow_deployments import CONTROL_TOKEN, DATA_TOKEN, TaxiwayClient
 from taxiway.domain.values import TrafficPlan
 from tests.conftest import free_port
-from tests.gateway_process import PROJECT, TOKEN, GatewayProcess, Publisher, tiny_models
+from tests.gateway_models import PROJECT, tiny_models
+from tests.gateway_process import TOKEN, GatewayProcess, Publisher
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment
 MODEL = "two_columns"

@@ -17,7 +17,7 @@ from taxiway.stages.data import HOLDOUT, TRAINING
 from taxiway.stages.package_checks import PackageChecks
 from taxiway.stages.train import TRAINED_ANSWERS, train
 from tests.fakes import FakeClock, FakeGit, FakeRegistry
-from tests.gateway_process import CACHE, LOCK
+from tests.gateway_models import CACHE, LOCK
 from tests.packaged_models import FRAME, make_models, small_spec, trained_build
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the models' environment

@@ -13,7 +13,7 @@ from taxiway.stages.build import Build
 from taxiway.stages.data import TRAINING
 from taxiway.stages.repository_tests import RepositoryTests
 from taxiway.stages.train import train
-from tests.gateway_process import CACHE, LOCK
+from tests.gateway_models import CACHE, LOCK
 from tests.unit.tiny_repositories import OWN_BACKEND, Workshop
 
 TRAIN = """

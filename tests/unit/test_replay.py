@@ -23,7 +23,8 @@ from taxiway.domain.values import TrafficPlan
 from taxiway.supervisor.credentials import ensure_credentials, write_private
 from taxiway.supervisor.installation import Installation
 from tests.conftest import free_port
-from tests.gateway_process import TOKEN, GatewayProcess, Publisher, gateways, tiny_models, wait_until
+from tests.gateway_models import tiny_models
+from tests.gateway_process import TOKEN, GatewayProcess, Publisher, gateways, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # it may have to build the models' environment
 MODEL = "flight_delays"

@@ -15,7 +15,7 @@ from taxiway.stages.build import Build, BuildTools, Request, open_build
 from taxiway.stages.build import build as build_once
 from taxiway.stages.repository_tests import RepositoryTests
 from tests.fakes import FakeClock, FakeGit, FakeRegistry
-from tests.gateway_process import CACHE, LOCK
+from tests.gateway_models import CACHE, LOCK
 from tests.packaged_models import small_spec
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to build the environments

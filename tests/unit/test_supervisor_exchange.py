@@ -54,7 +54,7 @@ async def test_a_successor_with_another_word_is_killed(world: World) -> None:
 
     after = (await world.until(_over)).programs[NAME]
 
-    assert after.refusal == "no disk; the old process serves on"
+    assert after.refusal == "no disk; the old one serves on"
     assert (after.pid, after.beside, after.restarts) == (before.pid, None, 0)
     assert [process.pid for process in marked(world.installation.home)] == [before.pid]
     await world.stop(running)

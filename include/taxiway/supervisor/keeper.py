@@ -168,7 +168,8 @@ class Keeper:
         try:
             problem = await successor.says(WARM, WARM_SECONDS)
             if problem:
-                return f"{problem}; the old process serves on"
+                follows = "the old one serves on" if old.returncode is None else "another process starts"
+                return f"{problem}; {follows}"
             successor.go()
             self._leaving = asyncio.create_task(self._leave(old))
             problem = await successor.says(SERVING, 2 * self.program.grace)  # the old one is killed after its grace
