@@ -4,7 +4,7 @@ All the while two callers send requests, and a witness looks at production. One 
 promotion, another one on its way back:
 
     deploying   a worker that runs the task, gateway, MLflow, scheduler, scorer
-    shadow      scorer, gateway, MLflow, scheduler, the workers that wait for tasks
+    shadow      gateway, MLflow, scheduler, scorer, the workers that wait for tasks
     waiting     the same, one after the other, while a person is asked
     canary      the same, and the triggerer
     promoting   the task, a worker that runs it, gateway, MLflow, scheduler, the scorer that now answers
