@@ -34,15 +34,15 @@ class LiveModel:
         """Return the log of a task's first try."""
         return self.installation.airflow().task_log(f"{model or self.name}.{kind}", run_id, task, 1)
 
-    def waits(self, run_id: str, task: str, state: str) -> None:
-        """Wait until a task of a delivery is in the state in which people act."""
+    def asks(self, run_id: str, task: str) -> None:
+        """Wait until a task of a delivery waits for people."""
         api = self.installation.airflow()
 
         def look() -> bool:
             tasks = api.task_instances(f"{self.name}.delivery", run_id)
-            return any(item["task_id"] == task and item["state"] == state for item in tasks)
+            return any(item["task_id"] == task and item["state"] == "deferred" for item in tasks)
 
-        wait_for(look, f"{task} of {run_id} to be {state}", seconds=600)
+        wait_for(look, f"{task} of {run_id} to wait for people", seconds=600)
 
     def let_into_production(self, version: int) -> None:
         """Sign the version off as ana and approve it as dana, as soon as it is their turn."""
@@ -51,14 +51,14 @@ class LiveModel:
 
     def sign_off(self, version: int) -> None:
         """Sign the version off as ana, as soon as it is her turn."""
-        self.waits(f"candidate-{version}", "wait_for_sign_offs", "deferred")
+        self.asks(f"candidate-{version}", "wait_for_sign_offs")
         answer = {"accepted": True, "rating": 5, "comments": "plausible"}
         path = f"/taxiway/api/models/{self.name}/versions/{version}/sign-offs/me"
         self.installation.airflow("ana").put(path, answer)
 
     def decide(self, run_id: str, task: str, answer: str) -> None:
         """Answer a question of a delivery as dana, and again when Airflow lost the answer and asks once more."""
-        self.waits(run_id, task, "deferred")
+        self.asks(run_id, task)
         wait_for(lambda: self._answered(run_id, task, answer), f"an answer to {task} of {run_id}", seconds=300)
 
     def _answered(self, run_id: str, task: str, answer: str) -> bool:

@@ -48,7 +48,7 @@ def test_a_newer_version_supersedes_one_that_waits_for_approval(ramp: Ramp) -> N
     older = ramp.build("outdated")
     run_id = f"candidate-{older}"
     ramp.sign_off(older)
-    ramp.waits(run_id, "ask_for_approval", "deferred")
+    ramp.asks(run_id, "ask_for_approval")
     newer = ramp.build("shifted")
     finished = ramp.run("delivery", run_id)
 
@@ -87,7 +87,7 @@ def test_a_version_that_waits_for_a_person_is_taken_out_when_it_begins_to_fail(r
     run_id = f"candidate-{version}"
     with ramp.traffic():
         ramp.let_into_production(version)
-        ramp.waits(run_id, "rollout.decide_shadow", "deferred")
+        ramp.asks(run_id, "rollout.decide_shadow")
     with ramp.traffic(FATAL_FROM) as traffic:
         finished = ramp.run("delivery", run_id)
 

@@ -5,7 +5,7 @@ promotion, another one on its way back:
 
     deploying   a worker that runs the task, gateway, MLflow, scheduler, scorer
     shadow      gateway, MLflow, scheduler, scorer, the workers that wait for tasks
-    waiting     the same, one after the other, while a person is asked
+    waiting     the same, one after the other, and the triggerer, while a person is asked
     canary      the same, and the triggerer
     promoting   the task, a worker that runs it, gateway, MLflow, scheduler, the scorer that now answers
     aborting    the challenger, then scorer, gateway, MLflow, scheduler; the task that clears up, its worker
@@ -186,8 +186,8 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
         plan = shadow(champion, version)
         struck.reaches(plan)
         struck.strike(*blows, struck.workers, phase=Phase.SHADOW, plan=plan)
-        long_ramp.waits(struck.run_id, "rollout.decide_shadow", "awaiting_input")
-        one_by_one = [partial(struck.kill_together, name) for name in _PROGRAMS]
+        long_ramp.asks(struck.run_id, "rollout.decide_shadow")
+        one_by_one = [partial(struck.kill_together, name) for name in (*_PROGRAMS, "airflow-triggerer")]
         struck.strike(struck.scorer(champion), *one_by_one, struck.workers, phase=Phase.WAITING, plan=plan)
         long_ramp.decide(struck.run_id, "rollout.decide_shadow", "Approve")
 
