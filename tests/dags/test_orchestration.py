@@ -129,8 +129,10 @@ def test_deployment_mode_asks_nobody_when_all_verdicts_passed() -> None:
 @pytest.mark.parametrize("requested_by", ["dana", "dana@example.com"])
 def test_the_requester_cannot_be_the_only_approver(requested_by: str) -> None:
     """Four eyes: when the only approver asked for the change, or wrote it, the delivery fails with what to do."""
-    with pytest.raises(AirflowFailException, match="name another approver"):
-        approval(spec_with(), requested_by=requested_by).execute({})
+    context = {"ti": FakeTask()}
+    with pytest.raises(AirflowFailException, match="name another approver") as refused:
+        approval(spec_with(), requested_by=requested_by).execute(context)
+    assert str(refused.value) == reason_of(context, ["ask"])
 
 
 def test_an_approval_says_who_when_and_what() -> None:

@@ -38,7 +38,7 @@ def test_a_candidate_that_crashes_ends_in_its_canary(numbers: Production) -> Non
         state = watched(numbers.roll_out("crashes", CANARY), Phase.ABORTED)
 
     assert "requests failed; the policy allows 1.00%" in state.reason
-    assert "the scorer ended with code 7" in state.reason
+    assert "the scorer died (exit code 7)" in state.reason
     assert {200} == {status for status, _, _ in answers.got}
     assert answers.versions() == {"1", str(numbers.version("crashes"))}
     assert {"1"} == {version for _, version, x in answers.got if x >= RARE}

@@ -90,7 +90,7 @@ def test_orderly_stop_compacts_the_log(start: Start, publisher: Publisher, model
 
 
 def test_slow_hanging_and_dying_model(start: Start, publisher: Publisher, model: str) -> None:
-    """A busy model refuses further requests, one that hangs or dies is replaced, one that predicts may finish."""
+    """A busy model refuses more requests, one that hangs or dies is replaced and told of; a prediction may finish."""
     gateway = start("--queue", "2", "--predict-seconds", "15")
     target = GatewayTarget(gateway.url, TOKEN)
     target.deploy(publisher.release(model, SLOW))
@@ -104,6 +104,9 @@ def test_slow_hanging_and_dying_model(start: Start, publisher: Publisher, model:
     def recovered() -> bool:
         return ask(0).status_code == 200
 
+    def how_it_ended() -> str:
+        return target.status(model).versions[0].detail
+
     with ThreadPoolExecutor(6) as callers:
         answers = list(callers.map(ask, [1.0] * 6))
         assert {answer.status_code for answer in answers} == {200, 429}
@@ -111,8 +114,10 @@ def test_slow_hanging_and_dying_model(start: Start, publisher: Publisher, model:
 
         assert "in time" in ask(1000).json()["message"]
         wait_until(recovered)
+        assert "it answered nobody within 0:00:15" in how_it_ended()
         assert ask(-1).status_code == 503
         wait_until(recovered)
+        assert "the scorer died (exit code 1)" in how_it_ended()
 
         assert gateway.in_places(STARTED) == []
         begun = callers.submit(ask, 2.0)

@@ -38,7 +38,7 @@ _PATIENCE_SECONDS = 5.0
 class ScorerProcess:
     """A running process: `address` is the socket it serves, `announcement` gets a line once it is ready.
 
-    `limit` names the limit at which it was killed.
+    `limit` names the limit at which it was killed; `mute` tells that it was killed because it answered nobody.
     """
 
     def __init__(self, process: Process, address: Path, announcement: asyncio.StreamReader) -> None:
@@ -46,6 +46,7 @@ class ScorerProcess:
         self.address = address
         self.announcement = announcement
         self.limit: str | None = None
+        self.mute = False
         self._process = process
         self._tail = b""
 

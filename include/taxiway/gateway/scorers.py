@@ -15,6 +15,7 @@ import aiohttp
 from taxiway.errors import DeliveryStopped, IntegrityError, TargetUnavailable, TaxiwayError
 from taxiway.gateway.config import Config
 from taxiway.gateway.scorer_process import ScorerProcess, launched
+from taxiway.stages.process_tree import describe_exit
 
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -131,7 +132,8 @@ class Scorer:
                     reply = Reply(response.status, await self._content(response))
         except TimeoutError as error:
             if self._answered_at < asked_at:
-                self._kill(process)  # it answers nobody: a fresh process serves the next request
+                process.mute = True
+                self._kill(process)  # a fresh process serves the next request
             raise TargetUnavailable("the model did not answer in time", where=self.name) from error
         except (aiohttp.ClientError, OSError):
             self._let_end(process)  # a local socket fails only when its process does
@@ -204,13 +206,15 @@ class Scorer:
             _log.info("%s is ready (process %s)", self.name, process.pid)
             code = await process.ended()
             self._ready.clear()
-            _log.info("%s has ended with code %s", self.name, code)
+            _log.info("%s has ended (%s)", self.name, describe_exit(code))
             if process.limit:
                 stopped = _stopped_at(process.limit, self.name)
                 self.ending = str(stopped)  # at once: what is left of it has yet to be removed
                 raise stopped
-            if not self._stopping.is_set():
-                self.ending = f"the scorer ended with code {code}"
+            if process.mute:
+                self.ending = f"the scorer was killed: it answered nobody within {self._config.predict_timeout}"
+            elif not self._stopping.is_set():
+                self.ending = f"the scorer died ({describe_exit(code)})"
 
     async def _until_ready(self, process: ScorerProcess) -> None:
         """Wait for the line that the scorer writes when it has predicted once; the pipe closes when it dies."""

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeoutError
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
+from airflow.sdk.exceptions import TaskAwaitingInput
 from airflow.sdk.timezone import utcnow
 
 from taxiway.bootstrap import services
@@ -92,10 +92,11 @@ class Decision(ApprovalOperator):
         """Ask the people who may decide, and wait in the triggerer."""
         allowed = [name for name in self.approvers if not (self.four_eyes and self._asked(name))]
         if not allowed:
-            raise AirflowFailException(
+            reason = (
                 f"{self.requested_by} asked for this change and is its only approver. "
                 "Next: name another approver in the model spec, or set approval.four_eyes: false."
             )
+            raise failed_for_good(context, reason)
         self.assigned_users = [{"id": name, "name": name} for name in allowed]
         arguments = of_version(self.arguments)
         seen = look_once(self.look, arguments)

@@ -1,8 +1,12 @@
-"""Measures and ends all processes of a sandbox: the descendants of its root process, whatever group they are in."""
+"""Measures and ends all processes of a sandbox: the descendants of its root process, whatever group they are in.
+
+And says how a process has ended.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -59,6 +63,16 @@ def end(root: psutil.Process) -> None:
         psutil.wait_procs(found, timeout=_PATIENCE_SECONDS)
     with suppress(psutil.Error):
         root.kill()
+
+
+def describe_exit(code: int) -> str:
+    """Name an exit code or the signal behind it."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _descendants(root: psutil.Process) -> list[psutil.Process]:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from taxiway.errors import SettingsError
+from taxiway.stages.process_tree import describe_exit
 from taxiway.supervisor.probing import Prober
 from taxiway.supervisor.processes import listen, sweep_orphans
 from taxiway.supervisor.programs import Program
@@ -296,16 +297,6 @@ def last_line(log: Path) -> str:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
         lines = file.read().decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it wrote nothing to its log"
-
-
-def describe_exit(code: int) -> str:
-    """Name an exit code or the signal behind it."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def _die_with_parent() -> None:
