@@ -7,7 +7,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +97,32 @@ def test_a_worker_that_is_killed_while_it_reports_leaves_its_place_to_the_next(q
     assert result(results) == (worker.pid, "next")
     worker.kill()
     worker.join()
+
+
+def begin_a_task(told: Connection) -> None:
+    """Fork as a worker does for its task, say which process that is, and wait, both of them."""
+    task = os.fork()
+    if task:
+        told.send(task)
+    signal.pause()
+
+
+@pytest.mark.timeout(_SECONDS)
+def test_a_task_ends_with_its_worker() -> None:
+    """The task of a worker that is killed ends at once, so that nothing runs beside its retry."""
+    executor = LocalExecutor(parallelism=1)
+    executor.start()
+    heard, told = multiprocessing.Pipe(duplex=False)
+    worker = _FORK.Process(target=begin_a_task, args=(told,))
+    worker.start()
+    task = psutil.Process(heard.recv())
+    worker.kill()
+    worker.join()
+
+    with suppress(psutil.NoSuchProcess):
+        while task.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+    executor.end()
 
 
 @pytest.mark.timeout(_SECONDS)

@@ -112,9 +112,17 @@ def kill_worker(task: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(task)
         worker = process.parent()
-        runs = worker is not None and _is_worker(worker) and process.status() != psutil.STATUS_ZOMBIE
-        return runs and kill(process.ppid())
+        if worker is not None and _is_worker(worker) and not _has_ended(process) and kill(worker.pid):
+            wait_for(lambda: _has_ended(process), "the task to end with its worker", seconds=10, poll=0.01)
+            return True
     return False
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _is_worker(process: psutil.Process) -> bool:

@@ -179,7 +179,6 @@ def test_a_rollout_that_is_struck_in_every_phase_is_promoted(long_ramp: Ramp) ->
     with struck_rollout(long_ramp, "struck-and-promoted") as struck:
         champion, version = struck.champion, struck.version
         struck.kill_task("rollout.deploy_production", lambda task: struck.phase is not None and kill_worker(task))
-        # The gateway first: a task whose worker died goes on until the next death, when the supervisor clears up.
         blows = (struck.programs(), struck.scorer(champion))
         struck.strike(*blows, phase=Phase.DEPLOYING, plan=TrafficPlan(champion))
 

@@ -1,15 +1,21 @@
 """Airflow's LocalExecutor, which also outlives its own workers.
 
 A worker that is killed takes the lock of multiprocessing's queue with it: then no other worker is ever given a task
-again, while every program looks healthy. And a task that it had taken but not begun stays queued for ever.
+again, while every program looks healthy. A task that it had taken but not begun stays queued for ever, and one that
+runs goes on beside its own retry.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from multiprocessing import Pipe
 from tempfile import TemporaryFile
 from typing import Any
@@ -17,6 +23,7 @@ from typing import Any
 from airflow.executors import local_executor
 
 _HEAD, _TAIL = 0, 1  # bytes of the lock file
+_PR_SET_PDEATHSIG = 1
 
 
 class Queue:
@@ -65,6 +72,11 @@ class LocalExecutor(local_executor.LocalExecutor):
 
     last_death = datetime.min.replace(tzinfo=UTC)
 
+    def start(self) -> None:
+        """Start the workers: they and their tasks end with the one that started them."""
+        _bind_forks_to_their_parents()
+        super().start()
+
     def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
         """Give the workers, before there are any, queues that they cannot block."""
         if not isinstance(self.activity_queue, Queue):
@@ -85,3 +97,23 @@ class LocalExecutor(local_executor.LocalExecutor):
         """
         if not self.activity_queue.empty() or ti.queued_dttm > self.last_death:
             raise NotImplementedError
+
+
+@cache
+def _bind_forks_to_their_parents() -> None:
+    """Have the kernel kill, from now on, what this process forks, and what that forks, with its parent (Linux only)."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
+
+    def remember() -> None:
+        nonlocal parent
+        parent = os.getpid()
+
+    def bind() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.register_at_fork(before=remember, after_in_child=bind)
