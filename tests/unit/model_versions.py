@@ -107,13 +107,18 @@ class Field:
         delivery.approve(Approved("dana", self.clock.now()), self.signer)
         return delivery
 
-    def deliver(self, name: str) -> Candidate:
-        """Take a new version all the way into production."""
-        candidate = self.candidate(name)
-        delivery = self.approve(candidate.version)
-        rollout = self.rollout(candidate.version)
+    def promote(self, name: str) -> Delivery:
+        """Take a new version into production, where nobody has verified it yet, and return its delivery."""
+        version = self.candidate(name).version
+        delivery = self.approve(version)
+        rollout = self.rollout(version)
         rollout.start()
         rollout.finish()
         delivery.promote(self.production)
+        return delivery
+
+    def deliver(self, name: str) -> Candidate:
+        """Take a new version all the way into production."""
+        delivery = self.promote(name)
         delivery.verify_production(self.production)
-        return self.registry.candidate(MODEL, candidate.version)
+        return self.registry.candidate(MODEL, delivery.version)

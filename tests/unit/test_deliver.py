@@ -17,6 +17,7 @@ from taxiway.stages.evidence_store import evidence_of
 from taxiway.stages.rollback import Order
 from taxiway.stages.uat import record_sign_off
 from tests.unit.model_versions import MODEL, Field
+from tests.unit.rolled_back import aliases, serves, states
 
 
 @pytest.fixture
@@ -181,21 +182,26 @@ def test_an_unapproved_version_cannot_reach_production(field: Field) -> None:
     assert candidate.aliases == {CHALLENGER, STAGING}
 
 
+def end(field: Field, version: int, reason: str = "verification failed") -> None:
+    """End the delivery of a version as its last task does."""
+    field.delivery(version).stop(reason, production=field.production, notifier=field.notifier)
+
+
+def everything(field: Field) -> tuple[list[State], dict[str, int], TrafficPlan | None]:
+    """Return the states, the aliases and the traffic of production, all that a delivery may change."""
+    return states(field), aliases(field), serves(field)
+
+
 def test_a_version_that_fails_in_production_is_taken_back(field: Field) -> None:
     """When the check after promotion fails, production and the alias go back to the version before."""
     field.deliver("good")
-    bad = field.candidate("bad")
-    delivery = field.delivery(bad.version)
-    delivery.admit(field.verifier)
-    delivery.deploy_staging(field.staging, field.signer)
-    delivery.approve(Approved("dana", field.clock.now()), field.signer)
-    delivery.promote(field.production)
+    bad = field.promote("bad").version
 
-    delivery.stop("verification failed", production=field.production, notifier=field.notifier)
+    end(field, bad)
 
     assert (1, None) == (alias(field, CHAMPION), alias(field, CHALLENGER))
-    assert TrafficPlan(stable=1) == field.production.status(MODEL).plan
-    stopped = field.registry.candidate(MODEL, bad.version)
+    assert TrafficPlan(stable=1) == serves(field)
+    stopped = field.registry.candidate(MODEL, bad)
     assert (State.REJECTED, "verification failed") == (state_of(stopped), stopped.tags[REASON])
     evidence = evidence_of(field.registry, stopped.run_id, "delivery")
     assert (Verdict.FAILED, ("verification failed",)) == (evidence.verdict, evidence.reasons)
@@ -203,12 +209,59 @@ def test_a_version_that_fails_in_production_is_taken_back(field: Field) -> None:
 
 def test_a_first_version_that_fails_in_production_is_reported(field: Field) -> None:
     """Without an earlier version production stays as it is, the version is marked, and the owners hear of both."""
-    field.deliver("first")
+    field.promote("first")
 
-    field.delivery(1).stop("verification failed", production=field.production, notifier=field.notifier)
+    end(field, 1)
 
     assert State.REJECTED is state_of(field.registry.candidate(MODEL, 1))
     assert "no earlier version" in field.notifier.sent[-1].text
+
+
+def test_a_rejected_champion_stays_rejected(field: Field) -> None:
+    """Neither a later version that is stopped nor one that is promoted makes it good: no rollback goes back to it."""
+    field.promote("first")
+    end(field, 1)
+    end(field, in_staging(field, "second"), "a tester said no")
+    assert [State.REJECTED, State.REJECTED] == states(field)
+
+    field.deliver("third")
+
+    assert [State.REJECTED, State.REJECTED, State.PRODUCTION] == states(field)
+    assert {CHAMPION: 3, STAGING: 3} == aliases(field)
+    with pytest.raises(DeliveryStopped, match="no previous version"):
+        field.rollbacks.roll_back(Order("dana", "wrong answers"))
+
+
+@pytest.mark.parametrize("version", [1, 2], ids=["retired", "champion"])
+def test_what_was_delivered_before_is_not_delivered_again(field: Field, version: int) -> None:
+    """Whoever starts its delivery once more, or clears it, is told so; nothing moves, and nothing is taken back."""
+    field.deliver("first")
+    field.deliver("second")
+    before = everything(field)
+
+    with pytest.raises(DeliveryStopped, match="delivered before: it is"):
+        field.delivery(version).admit(field.verifier)
+    end(field, version, "DeliveryStopped")
+
+    assert before == everything(field)
+    assert "nothing was changed: the version is" in field.notifier.sent[-1].text
+
+
+def test_nobody_moves_traffic_before_the_promoted_version_is_verified(field: Field) -> None:
+    """The next version waits for the check; afterwards a repeated check asks nobody, for the next one may answer."""
+    field.deliver("first")
+    second = field.promote("second")
+    third = field.candidate("third").version
+    field.approve(third)
+    assert 2 == field.rollout(third).claim()
+
+    second.verify_production(field.production)
+    assert None is field.rollout(third).claim()
+    field.production.set_traffic(MODEL, TrafficPlan(stable=1))
+    second.promote(field.production)
+
+    assert Verdict.PASSED is second.verify_production(field.production).verdict
+    assert TrafficPlan(stable=1) == serves(field)
 
 
 def test_the_end_of_a_delivery_leaves_the_verdict_to_who_closed_the_version(field: Field) -> None:

@@ -234,6 +234,7 @@ def test_a_rollout_that_is_over_is_not_begun_again(field: Field) -> None:
     rollout.look()
     rollout.finish()
     field.delivery(2).promote(field.production)
+    field.delivery(2).verify_production(field.production)
 
     assert rollout.start().phase is Phase.PROMOTED
     assert State.PRODUCTION is state_of(field.registry.candidate(MODEL, 2))

@@ -116,7 +116,7 @@ def test_what_a_person_put_into_production_stays(field: Field) -> None:
 
     assert (TrafficPlan(stable=4), 4) == (serves(field), aliases(field)[CHAMPION])
     assert State.PRODUCTION is states(field)[3]
-    assert "a person put the version into production" in field.notifier.sent[-1].text
+    assert "nothing was changed: the version is in production" in field.notifier.sent[-1].text
 
 
 def test_ending_one_delivery_leaves_the_rollout_of_another(field: Field) -> None:

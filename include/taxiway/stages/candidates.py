@@ -30,7 +30,7 @@ class State(StrEnum):
     APPROVED = "approved"
     """It may serve in production."""
     ROLLING_OUT = "rolling_out"
-    """It answers part of the traffic, or copies of it."""
+    """It answers part of the traffic, or copies of it; or all, until that is verified."""
     PRODUCTION = "production"
     """It is the champion."""
     RETIRED = "retired"
@@ -44,6 +44,8 @@ class State(StrEnum):
 
 
 CLOSED = frozenset({State.REJECTED, State.SUPERSEDED, State.ROLLED_BACK})
+DELIVERED = frozenset({State.PRODUCTION, State.RETIRED})
+"""In production, or there before: what a delivery decides about these was decided."""
 WAITING = frozenset({State.CANDIDATE, State.STAGING, State.TESTED, State.APPROVED})
 """On the way, and not yet in production: a newer version takes the place of these."""
 

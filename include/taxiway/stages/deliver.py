@@ -11,10 +11,11 @@ from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, STAGING, Candi
 from taxiway.errors import DeliveryStopped
 from taxiway.ports import Clock, Notifier, Registry, ServingTarget, Signer, Verifier
 from taxiway.spec import ModelSpec
-from taxiway.stages.aliases import Change, alias_history, point, withdraw
+from taxiway.stages.aliases import Change, point, withdraw
 from taxiway.stages.candidates import (
     APPROVAL,
     CLOSED,
+    DELIVERED,
     DIGEST,
     LOCK,
     REASON,
@@ -33,6 +34,8 @@ from taxiway.stages.golden import check_golden
 from taxiway.stages.orders import Orders
 from taxiway.stages.rollback_record import point_previous
 from taxiway.stages.uat import sign_offs, uat_decision
+
+_SAID = {State.PRODUCTION: "in production", State.RETIRED: "retired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,12 @@ class Delivery:
     def admit(self, verifier: Verifier) -> dict[str, Json]:
         """Verify the candidate and make it the challenger: an older one that still waits is superseded by that.
 
-        Raises DeliveryStopped when the version was closed or a newer one is already on its way or in production,
-        IntegrityError when the stored files are not what was signed, TrainingError when the spec no longer allows them.
+        Raises DeliveryStopped when the version was closed or delivered before, or a newer one is already on its way or
+        in production, IntegrityError when the stored files are not what was signed, TrainingError when the spec no
+        longer allows them.
         """
+        self.refuse_superseded()
         candidate = self.candidate()
-        refuse_closed(candidate)
         verify(self.spec, candidate, registry=self.registry, verifier=verifier)
         with self.orders.turn(self.spec.model):
             self.refuse_superseded()
@@ -140,7 +144,17 @@ class Delivery:
         )
 
     def promote(self, production: ServingTarget) -> dict[str, Json]:
-        """Switch production to the version, then the aliases: traffic first, so that no alias promises too much."""
+        """Switch production to the version, then the aliases: traffic first, so that no alias promises too much.
+
+        Its rollout is over only when production is verified: until then no newer version may move traffic, and
+        afterwards nothing is moved when this is repeated.
+        """
+        if state_of(self.candidate()) is not State.PRODUCTION:
+            self._switch(production)
+        previous = self.registry.by_alias(self.spec.model, PREVIOUS)
+        return {"version": self.version, "previous": previous.version if previous else None}
+
+    def _switch(self, production: ServingTarget) -> None:
         self.refuse_superseded()
         candidate = self.candidate()
         production.deploy(release_of(self.spec, candidate, candidate.tags[APPROVAL]))
@@ -149,37 +163,44 @@ class Delivery:
             production.set_traffic(self.spec.model, TrafficPlan(stable=self.version))
             previous = self._become_champion()
             _keep_only(production, self.spec.model, {self.version} | ({previous.version} if previous else set()))
-        return {"version": self.version, "previous": previous.version if previous else None}
 
     def _become_champion(self) -> Candidate | None:
         """Move the aliases and return the previous champion, which stays warm."""
         model, change = self.spec.model, self._change("its rollout ended well")
         champion = self.registry.by_alias(model, CHAMPION)
-        if champion and champion.version != self.version:
+        if champion and champion.version != self.version and state_of(champion) not in CLOSED:
             point(self.registry, model, PREVIOUS, champion.version, change)
             self.registry.set_tags(model, champion.version, {STATE: State.RETIRED.value})
         point(self.registry, model, CHAMPION, self.version, change)
-        self._set_state(State.PRODUCTION)
         return self.registry.by_alias(model, PREVIOUS)
 
     def verify_production(self, production: ServingTarget) -> Evidence:
-        """Ask production as a client would: this version must answer, and as in training; raises DeliveryStopped."""
+        """Ask production as a client would: this version must answer, and as in training; raises DeliveryStopped.
+
+        That ends its rollout. Afterwards a newer version may answer: nothing is asked then when this is repeated.
+        """
+        candidate = self.candidate()
+        if state_of(candidate) is State.PRODUCTION:
+            return evidence_of(self.registry, candidate.run_id, "production_checks")
         evidence = self._check("production_checks", production)
-        champion = self.registry.by_alias(self.spec.model, CHAMPION)
-        if champion is None or champion.version != self.version:
-            raise self._stopped("the champion alias does not point to the promoted version")
-        self._leave_challenger("it is champion")
+        with self.orders.turn(self.spec.model):
+            champion = self.registry.by_alias(self.spec.model, CHAMPION)
+            if champion is None or champion.version != self.version:
+                raise self._stopped("the champion alias does not point to the promoted version")
+            self._leave_challenger("it is champion")
+            self._set_state(State.PRODUCTION)
         return evidence
 
     def stop(self, reason: str, *, production: ServingTarget, notifier: Notifier) -> None:
         """End the delivery without promotion: all traffic of production goes back to the last good version.
 
-        A first version has none to go back to, and what a person chose by a rollback stays, whatever it is: production
-        is left as it is then, and the owners are told so.
+        A first version has none to go back to, and what was delivered before, or chosen by a person's rollback, stays
+        what it is: production is left as it is then, and the owners are told so.
         """
         with self.orders.turn(self.spec.model):
-            if self._was_chosen():
-                reason = f"{reason}; a person put the version into production, where it stays"
+            state = state_of(self.candidate())
+            if state in DELIVERED:
+                reason = f"{reason}; nothing was changed: the version is {_SAID[state]}"
             else:
                 if not self._restore_champion(production, reason):
                     reason = f"{reason}; production has no earlier version and stays on this one"
@@ -195,17 +216,19 @@ class Delivery:
         return self.registry.candidate(self.spec.model, self.version)
 
     def refuse_superseded(self) -> None:
-        """Raise DeliveryStopped when another version has become the challenger, or this one was closed.
+        """Raise DeliveryStopped when another version has become the challenger, or this one was closed or delivered.
 
         A version whose rollout moves traffic is no longer superseded: the newer one waits for its end. Nothing
         overtakes a newer champion.
         """
         candidate = self.candidate()
         refuse_closed(candidate)
+        if (state := state_of(candidate)) in DELIVERED:
+            raise self._stopped(f"the version was delivered before: it is {_SAID[state]}")
         champion = self.registry.by_alias(self.spec.model, CHAMPION)
         if champion and champion.version > self.version:
             self._close(State.SUPERSEDED, f"version {champion.version} is already champion")
-        if state_of(candidate) is State.ROLLING_OUT:
+        if state is State.ROLLING_OUT:
             return
         challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
         if challenger and challenger.version > self.version and state_of(challenger) not in CLOSED:
@@ -224,14 +247,6 @@ class Delivery:
     @property
     def _run(self) -> str:
         return f"candidate-{self.version}"
-
-    def _was_chosen(self) -> bool:
-        """Tell whether the version is champion because a person said so, not this delivery."""
-        candidate = self.candidate()
-        if CHAMPION not in candidate.aliases:
-            return False
-        moves = [entry for entry in alias_history(self.registry, candidate) if entry["alias"] == CHAMPION]
-        return bool(moves) and moves[-1]["run"] != self._run
 
     def _leave_challenger(self, why: str) -> None:
         challenger = self.registry.by_alias(self.spec.model, CHALLENGER)
@@ -274,7 +289,8 @@ class Delivery:
             production.deploy(release_of(self.spec, champion, champion.tags[APPROVAL]))
             production.set_traffic(model, TrafficPlan(stable=champion.version))
         point(self.registry, model, CHAMPION, champion.version, self._change(why))
-        self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
+        if state_of(champion) not in CLOSED:
+            self.registry.set_tags(model, champion.version, {STATE: State.PRODUCTION.value})
         point_previous(self.registry, model, champion.version, self._change(why))
         production.undeploy(model, self.version)
         return True
