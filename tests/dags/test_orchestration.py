@@ -12,9 +12,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.context import set_current_context
 
-from taxiway.errors import DeliveryStopped, GateFailed, RegistryUnavailable
+from taxiway.errors import DeliveryStopped, GateFailed, RegistryUnavailable, SpecError
 from taxiway.orchestration.approval import FORM, POLICY, ReleaseApproval
-from taxiway.orchestration.looking import LookTrigger, Seen, decided, look_once, stopped
+from taxiway.orchestration.looking import LookTrigger, Seen, decided, look_once, look_patiently, stopped
 from taxiway.orchestration.reasons import reason_of
 from taxiway.orchestration.rollouts import StepDecision
 from taxiway.orchestration.sign_offs import SignOffSensor
@@ -108,6 +108,18 @@ def test_a_look_that_meets_a_permanent_error_ends_the_waiting() -> None:
     seen = look_once(f"{__name__}.refuse", {})
 
     assert seen == stopped("DeliveryStopped: the version was closed")
+
+
+def misspell(**_: Any) -> None:
+    """Look at a model whose spec somebody is just writing."""
+    raise SpecError("unknown key uatt")
+
+
+async def test_a_broken_spec_ends_no_waiting() -> None:
+    """What waits for days goes on to wait until the spec is mended; a task that begins is tried again."""
+    assert None is await look_patiently(f"{__name__}.misspell", {})
+    with pytest.raises(SpecError):
+        look_once(f"{__name__}.misspell", {})
 
 
 @pytest.mark.parametrize("phase", ["canary", "promoting"])

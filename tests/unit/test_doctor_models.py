@@ -48,7 +48,10 @@ class FakeAirflow:
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the runs of the delivery."""
         assert dag_id == DELIVERY
-        return [{"dag_run_id": name, "state": state} for name, state in self.deliveries.items()]
+        return [
+            {"dag_run_id": name, "state": state, "conf": {"version": int(name.rpartition("-")[2])}}
+            for name, state in self.deliveries.items()
+        ]
 
 
 class SilentRegistry(FakeRegistry):
@@ -278,6 +281,18 @@ DISAGREEMENTS: dict[str, tuple[Break, str, str]] = {
 def running(installed: Installation, run_id: str) -> None:
     """Let a delivery run."""
     installed.airflow.deliveries[run_id] = "running"
+
+
+def test_a_delivery_that_a_person_started_is_one_as_well(installed: Installation) -> None:
+    """Whoever follows the advice to start a delivery is not told that none runs, nor while production is verified."""
+    installed.airflow.deliveries = {"manual__2026-01-01T00:00:00-3": "running"}
+    assert [] == installed.findings()
+
+    installed.tag(3, STATE, "rolling_out")
+    installed.registry.set_alias(MODEL, CHAMPION, 3)
+    installed.tag(2, STATE, "retired")
+
+    assert not [finding.what for finding in installed.findings() if "rolling out" in finding.what]
 
 
 @pytest.mark.parametrize("case", DISAGREEMENTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from taxiway.domain.values import CHALLENGER, CHAMPION, PREVIOUS, TrafficPlan
 from taxiway.errors import DeliveryStopped
 from taxiway.stages.aliases import alias_history
-from taxiway.stages.candidates import REASON, STATE, State
+from taxiway.stages.candidates import CLOSED, REASON, STATE, State, state_of
 from taxiway.stages.rollback import Order
 from tests.unit.model_versions import MODEL, Field
 from tests.unit.rolled_back import (
@@ -146,6 +147,31 @@ def test_a_repeated_order_is_one_order(field: Field) -> None:
     assert [(3, 2)] * 3 == [(done.left, done.to) for done in (first, again, typed)]
     assert "name a version" in typed.problems[0]
     assert 1 == field.rollbacks.roll_back(Order("dana", "also wrong")).to
+
+
+@pytest.mark.parametrize("share", [0, 20, 100], ids=["loaded", "canary", "promoting"])
+def test_a_repeated_order_ends_what_has_come_since(field: Field, share: int) -> None:
+    """The same command a minute later leaves the version that it chose alone in production, whatever has begun."""
+    roll_back(field)
+    fourth = approved(field, "fourth")
+    field.rollout(fourth).start()
+    plans = {0: TrafficPlan(stable=2), 20: TrafficPlan(2, fourth, 20), 100: TrafficPlan(stable=fourth)}
+    field.production.set_traffic(MODEL, plans[share])
+
+    done = roll_back(field)
+
+    assert (2, TrafficPlan(stable=2), 2) == (done.to, serves(field), aliases(field)[CHAMPION])
+    assert state_of(field.registry.candidate(MODEL, fourth)) in CLOSED
+    with pytest.raises(DeliveryStopped):
+        field.rollout(fourth).look()
+
+
+def test_the_same_order_at_another_time_is_another_one(field: Field) -> None:
+    """Who has the same reason again next week wants the version out that serves then."""
+    roll_back(field)
+    field.clock.advance(timedelta(days=7))
+
+    assert 1 == roll_back(field).to
 
 
 def test_to_the_version_that_serves_ends_a_rollout_only(field: Field) -> None:

@@ -114,7 +114,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a rollout is: `step` is the step it is in (-1 before the first), `since` when it entered phase and step.
+    """Where a rollout is: `step` is the step it is in (-1 before the first), `since` when it began that.
 
     `blind` counts consecutive ticks that measured nothing; `reason` says why it is where it is.
     """
@@ -206,7 +206,8 @@ def advance(state: State, observation: Observation, now: datetime) -> tuple[Stat
     event, reason = _event(state, observation, now)
     if event is not None:
         step = state.step + 1 if event in _NEXT_STEP else state.step
-        state = State(state.plan, transition(state.phase, event), step, now, reason)
+        since = state.since if event is Event.UNDECIDED else now  # what was seen in the step goes on to count
+        state = State(state.plan, transition(state.phase, event), step, since, reason)
     return state, _actions(state, observation, entered=event is not None)
 
 

@@ -1,7 +1,8 @@
 """Waiting without a worker slot: one trigger that looks again and again, for every sensor of a delivery.
 
 A look is a function of JSON arguments, named by its path. It returns what ended the waiting, or None while that goes
-on. Who does not answer is asked again; everything that a person must mend becomes the end of the waiting.
+on. Who does not answer is asked again, and so is a look that cannot read the model's spec; everything else that a
+person must mend becomes the end of the waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, TypedDict
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from taxiway.errors import PermanentError, TransientError
+from taxiway.errors import PermanentError, SpecError, TransientError
 from taxiway.orchestration.reasons import failed_for_good
 from taxiway.orchestration.tasks import RETRIES
 
@@ -49,20 +50,25 @@ def stopped(reason: str) -> Seen:
 
 
 def look_once(path: str, arguments: dict[str, Any]) -> Seen | None:
-    """Call the look; a permanent error ends the waiting. Raises TransientError."""
+    """Call the look; a permanent error ends the waiting. Raises TransientError, and SpecError for a broken spec."""
     module, _, name = path.rpartition(".")
     look: Callable[..., Seen | None] = getattr(importlib.import_module(module), name)
     try:
         return look(**arguments)
+    except SpecError:
+        raise
     except PermanentError as error:
         return stopped(f"{type(error).__name__}: {error}")
 
 
 async def look_patiently(path: str, arguments: dict[str, Any]) -> Seen | None:
-    """Look once without holding up the triggerer; who does not answer is no end of the waiting."""
+    """Look once without holding up the triggerer; who does not answer is no end of the waiting.
+
+    Nor is a spec that somebody is just writing: what waits for days must not end by a slip that is mended in minutes.
+    """
     try:
         return await asyncio.to_thread(look_once, path, arguments)
-    except TransientError as error:
+    except (TransientError, SpecError) as error:
         logger.warning("%s %s: looked in vain: %s", path, arguments, error)
         return None
 

@@ -7,7 +7,9 @@ by whoever comes next when MLflow does not answer: see `stages.orders`. Every st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from taxiway.domain.evidence import Json
@@ -16,10 +18,12 @@ from taxiway.errors import PermanentError, RegistryUnavailable, TaxiwayError, Tr
 from taxiway.ports import Clock, Notifier, Registry, ServingTarget
 from taxiway.spec import ModelSpec
 from taxiway.stages.aliases import HISTORY, alias_history
-from taxiway.stages.candidates import APPROVAL, release_of
+from taxiway.stages.candidates import APPROVAL, State, release_of, state_of
 from taxiway.stages.orders import KeptOrder, Orders
 from taxiway.stages.rollback_record import ROLLBACK, Recorder
 from taxiway.stages.rollback_target import is_good, known_target, refuse_unapproved, served_target
+
+_REPEATED_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Order:
     """Who wants production back, on which version (None: the previous champion), and why.
 
     An order with the `name` of the one that production follows is the same order, and so is one of the same person for
-    the same reason that names no version: it is not carried out twice.
+    the same reason within some minutes that names no version: it is not carried out twice.
     """
 
     by: str
@@ -90,7 +94,9 @@ class Rollbacks:
             kept = self._repeated(order)
             problem = self._registry_problem()
             if kept is None and not problem and (done := self._done_before(order)) is not None:
-                return done
+                if self._holds(done.to):
+                    return done
+                order = replace(order, to=done.to)  # what was ordered goes before what has come since
             kept = kept or self._kept(order, known=not problem)
             self._switch(kept, known=not problem)
             seconds = (self.clock.now() - started).total_seconds()
@@ -144,11 +150,18 @@ class Rollbacks:
         except RegistryUnavailable:
             return None
         last = next((entry for entry in reversed(history) if entry["alias"] == CHAMPION), None)
-        if champion is None or last is None or not _is_same(order, last):
+        if champion is None or last is None or not _is_same(order, last, self.clock.now()):
             return None
         note = "this order was carried out before; to go back further, name a version (`--to`)"
         page = self.registry.page(champion.run_id, HISTORY)
         return Outcome(last["from"], last["to"], 0.0, True, page, (note,))
+
+    def _holds(self, version: int) -> bool:
+        """Tell whether production serves the version alone, and no other is on its way there."""
+        with suppress(RegistryUnavailable):
+            coming = any(state_of(found) is State.ROLLING_OUT for found in self.registry.candidates(self.spec.model))
+            return not coming and self.production.status(self.spec.model).plan == TrafficPlan(stable=version)
+        return False
 
     def _repeated(self, order: Order) -> KeptOrder | None:
         """Return the order that waits, when this one asks for nothing else; drop it when it was never carried out."""
@@ -230,7 +243,8 @@ class Rollbacks:
             return f"{path} of version {about} in MLflow"
 
 
-def _is_same(order: Order, move: Mapping[str, Any]) -> bool:
+def _is_same(order: Order, move: Mapping[str, Any], now: datetime) -> bool:
     """Tell whether this order is the one behind a move of the champion alias."""
-    repeated = order.to is None and (order.by, order.reason) == (move["by"], move["why"])
+    lately = now - datetime.fromisoformat(move["at"]) < _REPEATED_WITHIN
+    repeated = lately and order.to is None and (order.by, order.reason) == (move["by"], move["why"])
     return repeated or (bool(order.name) and order.name == move["run"])

@@ -45,7 +45,7 @@ def measured(before: State, observation: Observation, now: datetime) -> dict[str
 def store_state(registry: Registry, run_id: str, state: State, measured: Mapping[str, Any], now: datetime) -> None:
     """Store the state; a new phase or step is added to the history, with the figures that led to it."""
     history = stored_history(registry, run_id)
-    entry = _entry(state, measured)
+    entry = _entry(state, measured, now)
     if not history or any(history[-1][key] != entry[key] for key in ("phase", "step", "challenger_version")):
         history.append(entry)
     figures: dict[str, Json] = {"state": _written(state), "history": history}
@@ -54,12 +54,12 @@ def store_state(registry: Registry, run_id: str, state: State, measured: Mapping
     record(registry, run_id, Evidence(ROLLOUT, verdict, now, (state.reason,), subject, figures))
 
 
-def _entry(state: State, measured: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(state: State, measured: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {
         "phase": state.phase.value,
         "step": state.step,
         "traffic": state.plan.steps[state.step].traffic if state.step >= 0 else None,
-        "at": state.since.isoformat(),
+        "at": now.isoformat(),
         "reason": state.reason,
         "challenger_version": state.plan.challenger,
         "measured": dict(measured),

@@ -155,5 +155,7 @@ def _versions(registry: Registry, model: str) -> tuple[Candidate, ...]:
     return tuple(registry.candidates(model))
 
 
-def _deliveries(airflow: Airflow, model: str) -> frozenset[str]:
-    return frozenset(str(run["dag_run_id"]) for run in airflow.runs(f"{model}.delivery") if run["state"] in _ACTIVE)
+def _deliveries(airflow: Airflow, model: str) -> dict[str, int]:
+    """Return the version of each delivery that runs, whoever started it and whatever its run is called."""
+    running = (run for run in airflow.runs(f"{model}.delivery") if run["state"] in _ACTIVE)
+    return {str(run["dag_run_id"]): int(run["conf"]["version"]) for run in running}

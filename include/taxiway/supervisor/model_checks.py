@@ -17,7 +17,7 @@ _OPEN_IN_STAGING = frozenset({State.STAGING, State.TESTED, State.APPROVED})
 class ModelFacts:
     """What was said about one model; None: who should have said it did not answer.
 
-    `deliveries` are the run ids of deliveries that Airflow runs now, `orders` the rollbacks that MLflow does not know
+    `deliveries` are those that Airflow runs now, as run id -> version, `orders` the rollbacks that MLflow does not know
     yet, `unapproved` the versions whose approval for production does not hold, and why.
     """
 
@@ -25,7 +25,7 @@ class ModelFacts:
     versions: tuple[Candidate, ...] | None = None
     staging: TargetStatus | None = None
     production: TargetStatus | None = None
-    deliveries: frozenset[str] | None = None
+    deliveries: Mapping[str, int] | None = None
     orders: tuple[KeptOrder, ...] = ()
     unapproved: Mapping[int, str] = field(default_factory=dict)
 
@@ -39,7 +39,7 @@ class ModelFacts:
 
     def is_delivering(self, number: int) -> bool:
         """Tell whether a delivery of the version runs."""
-        return f"candidate-{number}" in (self.deliveries or ())
+        return number in (self.deliveries or {}).values()
 
 
 def disagreements(facts: ModelFacts) -> list[Finding]:
@@ -95,9 +95,12 @@ def _states(facts: ModelFacts) -> Iterator[Finding]:
 
 
 def _aliases(facts: ModelFacts) -> Iterator[Finding]:
-    """Judge what an alias promises against the state of the version that has it."""
+    """Judge what an alias promises against the state of the version that has it.
+
+    A champion whose production is being verified is still rolling out.
+    """
     champion, previous, challenger = (facts.holder(alias) for alias in (CHAMPION, PREVIOUS, CHALLENGER))
-    if champion is not None and _state(champion) not in (State.PRODUCTION, None):
+    if champion is not None and _state(champion) not in (State.PRODUCTION, State.ROLLING_OUT, None):
         what = f"{_name(champion)} is champion, but its state is {_said(champion)}"
         yield wrong(facts.model, what, _ROLL_BACK)
     if champion is not None and APPROVAL not in champion.tags:
@@ -166,13 +169,12 @@ def _deliveries(facts: ModelFacts) -> Iterator[Finding]:
     """Compare the deliveries that run with the versions that wait for one."""
     if facts.deliveries is None:
         return
-    for run_id in sorted(facts.deliveries):
-        number = run_id.removeprefix("candidate-")
-        version = facts.version(int(number)) if number.isdigit() else None
-        if number.isdigit() and version is None:
+    for run_id, number in sorted(facts.deliveries.items()):
+        version = facts.version(number)
+        if version is None:
             what = f"the delivery {run_id} runs, but MLflow has no version {number}"
             yield wrong(facts.model, what, "mark the run as failed in Airflow.")
-        elif version is not None and _state(version) in CLOSED:
+        elif _state(version) in CLOSED:
             what = f"the delivery {run_id} runs, but {_name(version)} is {_said(version)}"
             advice = "it ends at its next step, or when its question is answered; if not, mark the run as failed."
             yield (weaker if _state(version) is State.SUPERSEDED else wrong)(facts.model, what, advice)

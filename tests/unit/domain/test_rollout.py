@@ -236,6 +236,15 @@ def test_an_undecided_analysis_waits_for_a_person() -> None:
     assert actions == (SetTraffic(replace(FIVE, challenger_percent=25)),)
 
 
+def test_what_a_step_has_seen_counts_while_a_person_is_asked() -> None:
+    """The question begins no second test with the same chance to abort for nothing, and forgets no failure."""
+    asked, _ = advance(in_step(1), Observation(status(FIVE), seen(2), seen(3, moved=0.3)), NOON + 10 * MINUTES)
+    assert (asked.phase, asked.since) == (Phase.WAITING, NOON)
+
+    onward, _ = advance(asked, Observation(status(FIVE), seen(2), seen(3), answer=True), NOON + 20 * MINUTES)
+    assert (onward.step, onward.since) == (2, NOON + 20 * MINUTES)
+
+
 @pytest.mark.parametrize("phase", [Phase.SHADOW, Phase.CANARY, Phase.WAITING, Phase.PROMOTING])
 def test_a_rollout_that_cannot_be_watched_aborts_after_a_limit(phase: Phase) -> None:
     """Some ticks without measurement are waited out, and one good look forgives them; a row of them aborts."""
