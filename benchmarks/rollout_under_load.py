@@ -47,6 +47,7 @@ from taxiway.stages.deliver import Approved, Delivery
 from taxiway.stages.digests import directory_digest, file_digest
 from taxiway.stages.environments import ensure_environment
 from taxiway.stages.evidence_store import record
+from taxiway.stages.golden import GOLDEN
 from taxiway.stages.model_files import SIGNATURE, STORED_LOCK
 from taxiway.stages.roll_out import RollOut
 from taxiway.stages.rollback import Order
@@ -116,6 +117,8 @@ class Bench:
         s.registry.put_directory(run_id, "model", model)
         s.registry.put_file(run_id, SIGNATURE, models / "model.sig")
         s.registry.put_file(run_id, STORED_LOCK, LOCKED)
+        golden = {"inputs": {"columns": ["x", "y"], "data": [[1.0, 0.0]]}, "predictions": [1 + number / 1000]}
+        s.registry.put_json(run_id, GOLDEN, golden)
         record(s.registry, run_id, Evidence("gate", Verdict.PASSED, s.clock.now(), ()))
         tags = {DIGEST: directory_digest(model), LOCK: file_digest(LOCKED), STATE: State.CANDIDATE.value}
         made = s.registry.register(MODEL, run_id, tags, "")
@@ -128,6 +131,11 @@ class Bench:
         delivery = Delivery(self.spec, version, s.registry, s.clock, s.orders)
         delivery.approve(Approved("dana", s.clock.now()), s.signer)
         return delivery
+
+    def promote(self, delivery: Delivery) -> None:
+        """End a delivery as the pipeline does: the rollout of a version is over when production was asked."""
+        delivery.promote(self.services.target("production"))
+        delivery.verify_production(self.services.target("production"))
 
     def follow(self, rollout: RollOut, version: int) -> Phase:
         """Look at a rollout that has begun until it is over or about to promote, each step as a phase of its own."""
@@ -144,20 +152,19 @@ class Bench:
 
 def deliver(bench: Bench) -> None:
     """Take a version through all steps, and the next one through none."""
-    production = bench.services.target("production")
     delivery, rollout = bench.approve(SECOND), bench.rollout(SECOND)
     with bench.phase("deploy"):
         rollout.start()
     assert bench.follow(rollout, SECOND) in (Phase.PROMOTING, Phase.PROMOTED)
     with bench.phase("promotion"):
         rollout.finish()
-        delivery.promote(production)
+        bench.promote(delivery)
     delivery, rollout = bench.approve(BAD), bench.rollout(BAD, {"steps": [{"traffic": 100}]})
     with bench.phase("delivery without steps"):
         bench.moments["approved"] = time.monotonic()
         rollout.start()
         rollout.finish()
-        delivery.promote(production)
+        bench.promote(delivery)
         time.sleep(bench.size.seconds / 4)
 
 
@@ -310,7 +317,7 @@ def measure(directory: Path, size: Size) -> dict[str, Any]:
         delivery, first = bench.approve(FIRST), bench.rollout(FIRST)
         first.start()
         first.finish()
-        delivery.promote(bench.services.target("production"))
+        bench.promote(delivery)
         url = f"{installation.url('production')}/models/{MODEL}/invocations"
         with process("--load", url, str(size.rate), str(size.concurrency), str(answers)):
             wait_for(lambda: answers.exists() and answers.stat().st_size, "the first answers")
