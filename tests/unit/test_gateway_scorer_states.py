@@ -22,8 +22,7 @@ async def test_between_two_deaths_nobody_is_told_that_it_is_ready(tmp_path: Path
     """A scorer that dies as soon as it is ready is starting until the next one is; who deploys it waits for that."""
     place = tmp_path / "place"
     async with _scorer(tmp_path, _python(tmp_path, "echo ready\n")) as scorer:
-        while scorer.starts < 2 or any(place.iterdir()):  # after its first death it is started again at once
-            await asyncio.sleep(0.01)
+        await _until(lambda: scorer.starts > 1 and not any(place.iterdir()))  # the first time nobody pauses
         deployment = asyncio.create_task(scorer.settled())
         await asyncio.sleep(0)
         found = scorer.state, deployment.done()
@@ -52,10 +51,9 @@ async def test_an_error_that_nobody_foresaw_is_told_to_who_waits(tmp_path: Path)
         return await prepare()
 
     async with _scorer(tmp_path, broken_once) as scorer:
-        with pytest.raises(DeliveryStopped, match="KeyError: 'a bug'.*gateway's log"):
+        with pytest.raises(DeliveryStopped, match=r"KeyError: 'a bug'.*gateway's log"):
             await scorer.settled()
-        while scorer.state != "ready":
-            await asyncio.sleep(0.01)
+        await _until(lambda: scorer.state == "ready")
 
 
 def _python(directory: Path, script: str) -> Callable[[], Awaitable[Path]]:
@@ -69,6 +67,11 @@ def _python(directory: Path, script: str) -> Callable[[], Awaitable[Path]]:
         return python
 
     return prepare
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 (no other thread may look: what it saw would be over when it is told)
+        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager
