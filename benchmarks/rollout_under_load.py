@@ -352,7 +352,8 @@ async def load(url: str, pace: Pace, file: Path) -> int:
                 print(f"{answer.due:.3f} {answer.outcome}", file=sys.stderr)
             output.write(RECORD.pack(answer.due, answer.seconds, status, answer.version or 0))
 
-        await send(url, (Batch(body, 1) for body in itertools.cycle(bodies)), pace, hear, stop)
+        token = os.environ.get("TAXIWAY_PRODUCTION_DATA_TOKEN", "")
+        await send(url, (Batch(body, 1) for body in itertools.cycle(bodies)), pace, hear, stop, token=token)
     return 0
 
 

@@ -180,8 +180,12 @@ class Services:
                 f"there is no environment {environment!r}; known: {', '.join(sorted(environments))}",
                 where=str(self.settings.environments),
             )
-        data_token = self.settings.variables.get(f"TAXIWAY_{environment.upper()}_DATA_TOKEN", "")
-        return GatewayTarget(environments[environment].url, environments[environment].token, data_token)
+        found = environments[environment]
+        return GatewayTarget(found.url, found.token, self.data_token(environment))
+
+    def data_token(self, environment: str) -> str:
+        """Return the token of the environment's data path; empty when that is open to everybody."""
+        return self.settings.variables.get(f"TAXIWAY_{environment.upper()}_DATA_TOKEN", "")
 
     @cached_property
     def orders(self) -> Orders:

@@ -92,11 +92,11 @@ def test_full_rows_of_the_schemas_types_go_the_short_way(maker_of: Any, body: by
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(changes=st.lists(st.dictionaries(st.sampled_from(list(ROW)), VALUES, max_size=3), min_size=1, max_size=4))
+@given(changes=st.lists(st.dictionaries(st.sampled_from([*ROW, "more"]), VALUES, max_size=3), min_size=1, max_size=4))
 def test_whatever_is_sent_there_is_no_other_frame_than_mlflows(maker_of: Any, changes: list[dict[str, Any]]) -> None:
-    """For any values: MLflow's frame, or none."""
-    rows = [ROW | change for change in changes]
-    for body in (of_records(*rows), of_split(list(ROW), [list(row.values()) for row in rows])):
+    """For any values, of an additional column too: MLflow's frame, or none."""
+    rows = [ROW | {"more": "x"} | change for change in changes]
+    for body in (of_records(*rows), of_split([*ROW, "more"], [list(row.values()) for row in rows])):
         made = maker_of(ModelSignature(SCHEMA)).frame(body)
         if made is not None:
             try:

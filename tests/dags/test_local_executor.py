@@ -38,6 +38,12 @@ def die_over_the_result(_: Queue, results: Queue) -> None:
     results.put(Fatal())
 
 
+def die_over_the_count(executor: LocalExecutor) -> None:
+    """Die as a worker of the executor does when it is killed while it counts a task."""
+    with executor._unread_messages:  # the very thing that Airflow's worker is given
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def start(body: Callable[[Queue, Queue], None], tasks: Queue, results: Queue) -> multiprocessing.process.BaseProcess:
     """Start a worker, which ends with the tests."""
     worker = _FORK.Process(target=body, args=(tasks, results), daemon=True)
@@ -136,6 +142,25 @@ def test_an_executor_reaches_every_worker_that_is_left(killed: int) -> None:
     worker = list(executor.workers.values())[killed]
     worker.kill()
     worker.join()
+    executor.end()
+
+
+@pytest.mark.timeout(_SECONDS)
+def test_a_worker_that_dies_over_the_count_of_tasks_is_replaced() -> None:
+    """A worker may be killed while it counts the task that it took: the executor starts another for what waits."""
+    executor = LocalExecutor(parallelism=1)
+    executor.start()
+    dead = [*executor.workers.values(), _FORK.Process(target=die_over_the_count, args=(executor,))]
+    dead[-1].start()
+    dead[0].kill()
+    for worker in dead:
+        worker.join()
+    executor.activity_queue.put(None)  # to the next worker: that it may end
+    executor.sync()
+
+    (successor,) = executor.workers.values()
+    successor.join()
+    assert successor.exitcode == 0
     executor.end()
 
 

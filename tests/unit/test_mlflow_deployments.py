@@ -266,14 +266,28 @@ def test_no_way_around_the_delivery(client: TaxiwayClient) -> None:
         "http://host",
         "taxiway://ana:secret@host",
         "taxiway://host?token=secret",
+        "taxiway://secret:70a1",
+        "taxiway://secret:70000",
+        "taxiway://secret:0",
+        "taxiway://[::1",
+        "taxiway://secret\x01",
+        "taxiway://secret..host",
+        "taxiway://xn--a",
     ],
 )
 def test_addresses_that_are_none(target: str) -> None:
-    """A target without a host, or with a secret in it, is refused without being repeated."""
+    """A target without a host, with a secret in it, or that is no address, is refused without being repeated."""
     with pytest.raises(MlflowException, match="taxiway://HOST:PORT") as caught:
         TaxiwayClient(target)
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["taxiway://[::1]:1", "taxiway://localhost:1/prefix/", "taxiway+https://[::1]:1"])
+def test_addresses_that_are_some(target: str) -> None:
+    """An IPv6 address, a name, and a prefix are addresses that can be asked, here in vain."""
+    with pytest.raises(MlflowException, match="does not answer"):
+        TaxiwayClient(target).list_deployments()
 
 
 def test_endpoints_and_nobody(client: TaxiwayClient) -> None:

@@ -24,7 +24,7 @@ from taxiway.supervisor.credentials import ensure_credentials, write_private
 from taxiway.supervisor.installation import Installation
 from tests.conftest import free_port
 from tests.gateway_models import tiny_models
-from tests.gateway_process import TOKEN, GatewayProcess, Publisher, gateways, wait_until
+from tests.gateway_process import TOKEN, GatewayProcess, Publisher, Start, gateways, wait_until
 
 pytestmark = pytest.mark.timeout(600)  # it may have to build the models' environment
 MODEL = "flight_delays"
@@ -32,15 +32,26 @@ OPTIONS = ("--environment", "staging")
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path]) -> Iterator[GatewayProcess]:
+def start(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path]) -> Iterator[Start]:
+    """Starts a gateway that serves version 1 of MODEL."""
     models = tiny_models(tmp_path_factory.getbasetemp())
     publisher = Publisher(tmp_path_factory.mktemp("registry"), models, keys[0])
+    release = publisher.release(MODEL, 1)
     with gateways(publisher, keys, tmp_path_factory) as start:
-        gateway = start()
-        target = GatewayTarget(gateway.url, TOKEN)
-        target.deploy(publisher.release(MODEL, 1))
-        target.set_traffic(MODEL, TrafficPlan(stable=1))
-        yield gateway
+
+        def serving(*options: str) -> GatewayProcess:
+            gateway = start(*options)
+            target = GatewayTarget(gateway.url, TOKEN)
+            target.deploy(release)
+            target.set_traffic(MODEL, TrafficPlan(stable=1))
+            return gateway
+
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def gateway(start: Start) -> GatewayProcess:
+    return start()
 
 
 @pytest.fixture
@@ -68,6 +79,18 @@ def test_rows_are_logged_with_their_keys(home: Path, gateway: GatewayProcess) ->
     assert "requests  3 in" in result.stdout
     assert "version 1: 3" in result.stdout
     assert all(f'"f{number}"' in _logged(gateway.log) for number in (96, 97, 98))
+
+
+def test_a_closed_data_path_is_shown_its_token(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where callers have to show a token, the replay shows the one of its environment."""
+    home = _installation(tmp_path, start("--data-token", "for-callers").port)
+    monkeypatch.setenv("TAXIWAY_PRODUCTION_DATA_TOKEN", "for-others")
+    monkeypatch.setenv("TAXIWAY_STAGING_DATA_TOKEN", "for-callers")
+
+    result = _replay(home, "--rows", "3", "--json")
+
+    assert json.loads(result.stdout)["failures"] == {}
+    assert result.exit_code == 0
 
 
 def test_failed_requests(home: Path) -> None:

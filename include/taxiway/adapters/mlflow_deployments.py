@@ -157,10 +157,17 @@ def _refuse_delivery(name: str) -> NoReturn:
 
 def _address(target_uri: str) -> str:
     """Return the gateway's URL; raises MlflowException."""
-    found = urlsplit(target_uri)
-    if found.scheme not in _SCHEMES or not found.hostname or _has_more(found):
-        raise _error("The target must be taxiway://HOST:PORT or taxiway+https://HOST[:PORT][/PREFIX].")
-    return f"{_SCHEMES[found.scheme]}://{found.netloc}{found.path.rstrip('/')}"
+    try:
+        found = urlsplit(target_uri)
+        url = f"{_SCHEMES.get(found.scheme, 'http')}://{found.netloc}{found.path.rstrip('/')}"
+        httpx.URL(url).host.encode("idna")  # as a request does
+        is_one = found.scheme in _SCHEMES and found.hostname and found.port != 0 and not _has_more(found)
+    except (ValueError, httpx.InvalidURL):
+        is_one = False
+    if not is_one:
+        forms = "taxiway://HOST:PORT or taxiway+https://HOST[:PORT][/PREFIX]"
+        raise _error(f"The target must be {forms}, such as taxiway://127.0.0.1:7001 or taxiway://[::1]:7001.")
+    return url
 
 
 def _has_more(found: SplitResult) -> bool:

@@ -169,12 +169,11 @@ class Scorer:
         loop = asyncio.get_running_loop()
         pause = 0.0
         while not self._stopping.is_set():
-            self.state = "starting"
-            self._settled.clear()
+            self._begin()
             began = loop.time()
             try:
                 await self._run()
-            except (TaxiwayError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is: who waits for the scorer would wait for ever)
                 self._fail(error)
                 if isinstance(error, IntegrityError):
                     return  # what does not hold now will not hold later: only a new deploy helps
@@ -206,6 +205,8 @@ class Scorer:
             _log.info("%s is ready (process %s)", self.name, process.pid)
             code = await process.ended()
             self._ready.clear()
+            if not self._stopping.is_set():
+                self._begin()  # nobody answers until the next one is ready, however long the pause is before its start
             _log.info("%s has ended (%s)", self.name, describe_exit(code))
             if process.limit:
                 stopped = _stopped_at(process.limit, self.name)
@@ -225,6 +226,8 @@ class Scorer:
                 await process.ended()
         except TimeoutError as error:
             raise self._not_ready(process, f"was not ready within {self._config.start_timeout}") from error
+        except ValueError as error:  # longer than any line that this process would hold
+            raise self._not_ready(process, "wrote something else than a line to its ready file") from error
         if process.limit:
             raise _stopped_at(process.limit, self.name)
         raise self._not_ready(process, "ended while it loaded the model")
@@ -236,9 +239,15 @@ class Scorer:
             next_step="load the model with mlflow.pyfunc.load_model in an environment made from its lock.",
         )
 
-    def _fail(self, error: TaxiwayError | OSError) -> None:
-        _log.warning("%s: %s", self.name, error)
-        self.failure = error if isinstance(error, TaxiwayError) else DeliveryStopped(str(error), where=self.name)
+    def _begin(self) -> None:
+        """Say that it starts: whoever asks how that went has to wait."""
+        self.state = "starting"
+        self._settled.clear()
+
+    def _fail(self, error: Exception) -> None:
+        """Say that the start failed; what nobody refused, but simply went wrong, goes to the log with its traceback."""
+        self.failure = error if isinstance(error, TaxiwayError) else _broken(error, self.name)
+        _log.warning("%s: %s", self.name, error, exc_info=None if error is self.failure else error)
         self.ending = str(self.failure)
         self.state = "failed"
         self._settled.set()
@@ -272,6 +281,11 @@ def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
         auto_decompress=False,
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
     )
+
+
+def _broken(error: Exception, name: str) -> DeliveryStopped:
+    what = f"the scorer cannot be run: {type(error).__name__}: {error}"
+    return DeliveryStopped(what, where=name, next_step="look for the traceback in the gateway's log.")
 
 
 def _stopped_at(limit: str, name: str) -> DeliveryStopped:

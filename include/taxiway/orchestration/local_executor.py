@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from multiprocessing import Pipe
@@ -64,6 +64,15 @@ class Queue:
             fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, end)
 
 
+class Unread(nullcontext[None]):
+    """Stands for Airflow's number of tasks that no worker has taken, whose lock a worker that is killed would keep.
+
+    Each process has its own. The scheduler's only grows, from one: it always asks the queue whether a task waits.
+    """
+
+    value = 1
+
+
 class LocalExecutor(local_executor.LocalExecutor):
     """Goes on with the tasks whichever worker is killed, and whenever.
 
@@ -78,10 +87,11 @@ class LocalExecutor(local_executor.LocalExecutor):
         super().start()
 
     def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
-        """Give the workers, before there are any, queues that they cannot block."""
+        """Give the workers, before there are any, queues and a count that they cannot block."""
         if not isinstance(self.activity_queue, Queue):
             self.activity_queue: Any = Queue()
             self.result_queue: Any = Queue()
+            self._unread_messages: Any = Unread()
         super()._spawn_workers_with_gc_freeze(spawn_number)  # type: ignore[no-untyped-call]
 
     def _check_workers(self) -> None:

@@ -1,8 +1,9 @@
 """Makes the data frame of a scoring request the short way, where that gives the frame that MLflow would make.
 
 MLflow builds a frame from the request and casts it column by column in place, which costs a small model more than the
-prediction. Here every column is made with the type of the model's schema at once. Whatever is not plain (other types,
-missing or additional things, values that would have to be converted) is left to MLflow.
+prediction. Here every column is made with the type of the model's schema at once; additional columns, such as the key
+and the timestamp of a row, are dropped as MLflow drops them. Whatever is not plain (other types, missing columns, a
+column twice, params, an index, values that would have to be converted) is left to MLflow.
 """
 
 from __future__ import annotations

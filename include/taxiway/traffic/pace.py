@@ -56,15 +56,23 @@ class Answer:
 
 
 async def send(
-    url: str, batches: Iterator[Batch], pace: Pace, hear: Callable[[Answer], None], stop: asyncio.Event | None = None
+    url: str,
+    batches: Iterator[Batch],
+    pace: Pace,
+    hear: Callable[[Answer], None],
+    stop: asyncio.Event | None = None,
+    *,
+    token: str = "",
 ) -> None:
     """Send the batches to the address until they or the time are over, or `stop` is set; what was sent is awaited.
 
-    Every answer is reported to `hear`, in the order of the answers. Nothing is sent again.
+    Every answer is reported to `hear`, in the order of the answers. Nothing is sent again. A data path that is closed
+    wants its `token`.
     """
+    headers = {"Content-Type": JSON, **({"Authorization": f"Bearer {token}"} if token else {})}
     # A proxy of the environment never comes between, and the number of connections is the limit of the concurrency.
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=_PATIENCE, raise_for_status=False) as session:
+    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=_PATIENCE) as session:
         sender = _Sender(session, url, hear)
         timetable = _Timetable(pace, stop or asyncio.Event())
         async with asyncio.TaskGroup() as workers:
@@ -113,7 +121,7 @@ class _Sender:
         """Send one request and report what came back."""
         version = None
         try:
-            async with self._session.post(self._url, data=batch.body, headers={"Content-Type": JSON}) as response:
+            async with self._session.post(self._url, data=batch.body) as response:
                 await response.read()
                 outcome = str(response.status)
                 if response.status == _OK:

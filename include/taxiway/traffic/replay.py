@@ -93,7 +93,8 @@ async def replay_rows(
         tally.hear(answer)
         hear(answer)
 
-    await send(_address(replay.environment, model, services), requests(replay, frame), pace, heard, stop)
+    url, token = _address(replay.environment, model, services), services.data_token(replay.environment)
+    await send(url, requests(replay, frame), pace, heard, stop, token=token)
     return tally.summary()
 
 
