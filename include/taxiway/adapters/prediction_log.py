@@ -104,15 +104,16 @@ class ParquetPredictionLog:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def read(self, model: str, window: Window) -> pd.DataFrame:
+    def read(self, model: str, window: Window, features: Sequence[str] | None = None) -> pd.DataFrame:
         """Return one row per answered prediction whose event time is in the window, ordered by event time.
 
         Columns as the port says; without any row the frame has the log's own columns. Numbers keep their type; a
         feature that callers sent in different types is text. Raises DataError when the files keep changing.
         """
+        names = None if features is None else [*_SCHEMA.names, *features]
         for _ in range(_TRIES):
             try:
-                table = _combine(_tables(self._directory / model, window))
+                table = _combine(_tables(self._directory / model, window, names))
             except FileNotFoundError:
                 continue  # a segment was compacted between listing and opening: its rows are in Parquet now
             frame: pd.DataFrame = table.to_pandas(coerce_temporal_nanoseconds=True)
@@ -154,18 +155,25 @@ def _table(records: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.table({name: _array([record.get(name) for record in records], _TYPED.get(name)) for name in names})
 
 
-def _tables(root: Path, window: Window) -> list[pa.Table]:
-    """Return what is in the window: first the segments, then the Parquet files of all other segments."""
+def _tables(root: Path, window: Window, names: Sequence[str] | None) -> list[pa.Table]:
+    """Return what is in the window: first the segments, then the Parquet files of all other segments.
+
+    `names` are the columns that are wanted, None for all: callers can send any, and the tables get them all.
+    """
     inside = (pc.field("event_time") >= pa.scalar(window.start, _TIME)) & (
         pc.field("event_time") < pa.scalar(window.end, _TIME)
     )
     segments = sorted((root / SEGMENTS).glob("*.jsonl"))
-    tables = [table.filter(inside) for path in segments for table in segment_tables(path)]
+    tables = [_only(table, names).filter(inside) for path in segments for table in segment_tables(path)]
     seen = {path.stem for path in segments}
     for path in sorted(root.glob("date=*/*.parquet")):
         if segment_of(path) not in seen and _overlaps(path.parent.name, window):
-            tables.append(pq.ParquetFile(path).read().filter(inside))
+            tables.append(_only(pq.ParquetFile(path).read(columns=names), names).filter(inside))
     return [table for table in tables if table.num_rows]
+
+
+def _only(table: pa.Table, names: Sequence[str] | None) -> pa.Table:
+    return table if names is None else table.select([name for name in table.column_names if name in names])
 
 
 def _overlaps(partition: str, window: Window) -> bool:
