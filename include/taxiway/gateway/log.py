@@ -125,7 +125,7 @@ def _compact(segment: Path) -> None:
         path.unlink()  # a compaction that was cut off may have divided the rows otherwise
     for number, table in enumerate(segment_tables(segment)):
         for partition, rows in partitions(table).items():
-            _write_parquet(rows, root / partition / f"{segment.stem}.{number}.parquet")
+            _write_parquet(rows, root / partition / f"{segment.stem}.{number:04}.parquet")
     segment.unlink()
 
 
