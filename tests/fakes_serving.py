@@ -162,9 +162,10 @@ class FakePredictionLog:
         """Log one answered request."""
         self._entries.setdefault(model, []).append(entry)
 
-    def read(self, model: str, window: Window) -> pd.DataFrame:
+    def read(self, model: str, window: Window, features: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows of the window, ordered by event time."""
         records = [record for entry in self._entries.get(model, []) for record in entry.records()]
         inside = [record for record in records if window.start <= record["event_time"] < window.end]
         frame = pd.DataFrame(inside, columns=None if inside else LOG_COLUMNS)
-        return frame.sort_values("event_time", kind="stable", ignore_index=True)
+        names = [name for name in frame if features is None or name in (*LOG_COLUMNS, *features)]
+        return frame[names].sort_values("event_time", kind="stable", ignore_index=True)

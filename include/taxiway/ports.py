@@ -124,11 +124,11 @@ class ServingTarget(Protocol):
 class PredictionLog(Protocol):
     """What an environment answered, by data time."""
 
-    def read(self, model: str, window: Window) -> pd.DataFrame:
+    def read(self, model: str, window: Window, features: Sequence[str] | None = None) -> pd.DataFrame:
         """Return one row per answered prediction whose event time is in the window.
 
         Columns: request_id, key, event_time (UTC), logged_at (UTC), version (int), role (champion | canary |
-        shadow), prediction, latency_ms, and the features as the caller sent them.
+        shadow), prediction, latency_ms, and the features as the caller sent them: all, or those that are named.
         """
 
 

@@ -70,6 +70,17 @@ def test_row_is_kept_as_it_was_sent(log: tuple[PredictionLog, Add]) -> None:
     ]
 
 
+def test_features_that_nobody_named_are_left_out(log: tuple[PredictionLog, Add]) -> None:
+    """Who names features gets those that somebody sent, beside the log's own columns, and not what else came."""
+    reader, add = log
+    add(_entry(rows=[["f1", "2013-06-03T10:00:00", "AA", 3]], predictions=[[0.25, 0.75]]))
+
+    frame = reader.read("flight_delays", JUNE, ["hour", "never sent"])
+
+    assert list(frame.columns) == [*LOG_COLUMNS, "hour"]
+    assert (frame["hour"].item(), list(frame["prediction"].item())) == (3, [0.25, 0.75])
+
+
 @pytest.mark.parametrize("predictions", [[[0.1, 0.7, 0.2], [1, 0, 0]], ["green", "red"], [1.5, None]])
 def test_predictions_of_every_kind_are_kept(log: tuple[PredictionLog, Add], predictions: list[Any]) -> None:
     """Scores of classes, classes and numbers come back as they were answered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from taxiway.adapters.prediction_log import LogEntry, ParquetPredictionLog, segment_table
+from taxiway.adapters.prediction_log import LogEntry, ParquetPredictionLog, segment_tables
 from taxiway.domain.values import Window
 from taxiway.gateway.log import LogWriter, compact
 
@@ -89,12 +90,31 @@ def test_compaction_that_was_cut_off_doubles_nothing(writer: LogWriter, tmp_path
     segment = _segments(tmp_path)[0]
     partition = tmp_path / MODEL / "date=2013-06-01"
     partition.mkdir()
-    pq.write_table(segment_table(segment).slice(0, 1), partition / f"{segment.stem}.parquet")
+    pq.write_table(next(segment_tables(segment)).slice(0, 1), partition / f"{segment.stem}.7.parquet")
     (partition / f".{segment.stem}.tmp").write_bytes(b"half a file")
 
     assert _read(tmp_path) == ["a", "b"]
     compact(writer.closed_segments())
     assert _read(tmp_path) == ["a", "b"]
+
+
+def test_columns_that_one_caller_invents_cost_the_others_little(writer: LogWriter, tmp_path: Path) -> None:
+    """A wide request beside many rows, and wide requests beside each other, become tables of bounded size."""
+    many, wide = _entry("many"), [f"a{number}" for number in range(6000)]
+    writer.write(MODEL, replace(many, rows=[*many.rows] * 500, predictions=[0.5] * 500))
+    for name in ("x", "y"):
+        columns = [f"{name}{column}" for column in wide]
+        writer.write(MODEL, replace(_entry(name), columns=columns, rows=[[1] * len(wide)]))
+    writer.write(MODEL, replace(many, rows=[*many.rows] * 500, predictions=[0.5] * 500))
+    writer.close_segments(NOW, all_of_them=True)
+
+    assert compact(writer.closed_segments()) == 1
+
+    files = [pq.read_metadata(path) for path in tmp_path.rglob("*.parquet")]
+    assert max(file.num_columns for file in files) <= 10_000
+    assert max(file.num_columns * file.num_rows for file in files) <= 1_000_000
+    assert sum(file.num_rows for file in files) == 1002
+    assert Counter(_read(tmp_path)) == {"many": 1000, "x": 1, "y": 1}
 
 
 def test_next_process_compacts_what_is_left(writer: LogWriter, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -179,3 +180,45 @@ def test_prometheus_text() -> None:
     assert 'taxiway_request_seconds_bucket{model="m",version="1",le="0.05"} 2' in lines
     assert 'taxiway_request_seconds_bucket{model="m",version="1",le="+Inf"} 2' in lines
     assert 'taxiway_request_seconds_sum{model="m",version="1"} 0.044000' in lines
+
+
+def test_long_texts_stay_different_and_short() -> None:
+    """Texts that differ only at their end are different classes, whose names a person can read."""
+    observations = Observations()
+    texts = ["x" * 1_000_000 + end for end in ("a", "b")]
+    observations.record("m", 1, "champion", at=NOW, latency_ms=1, predictions=texts)
+    observations.pair("m", 1, at=NOW, champion=texts, predictions=[texts[0], texts[0]])
+
+    (seen,) = observations.observe("m", [1], NOW)
+
+    assert seen.predictions is not None
+    assert seen.predictions.counts == (1, 1, 0, 0)
+    assert max(map(len, seen.predictions.bins.labels)) < 150
+    assert seen.agreement is not None
+    assert seen.agreement.value == 0.5
+
+
+@pytest.mark.parametrize("prediction", ["x" * 100_000, 2**800_000], ids=["text", "integer"])
+def test_what_is_kept_of_a_prediction_is_small(prediction: str | int) -> None:
+    """A version's answers take little memory, however long each is."""
+    observations = Observations()
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            fresh = f"{prediction}{number}" if isinstance(prediction, str) else prediction * (number + 1)
+            observations.record("m", 1, "champion", at=NOW, latency_ms=1, predictions=[fresh])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 3_000_000
+
+
+def test_a_number_that_no_float_holds_is_counted() -> None:
+    """Whatever was answered can be counted; what is no usual number has no part in the mean."""
+    observations = Observations()
+    observations.record("m", 1, "champion", at=NOW, latency_ms=1, predictions=[10**401, 0.5, 2**70])
+
+    (seen,) = observations.observe("m", [1], NOW)
+
+    assert (seen.requests, seen.errors, seen.prediction_mean) == (1, 0, (0.5 + 2**70) / 2)

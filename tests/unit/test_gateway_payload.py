@@ -79,3 +79,32 @@ def test_malformed_bodies_are_refused_without_repeating_them(body: bytes, kind: 
         read_rows(body, kind)
 
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (json.dumps({"dataframe_records": [{f"secret{number}": 1} for number in range(1000)]}).encode(), JSON),
+        (json.dumps({"inputs": {f"secret{number}": [1] for number in range(10_001)}}).encode(), JSON),
+        (json.dumps({"dataframe_split": {"columns": ["secret"] * 10_001, "data": []}}).encode(), JSON),
+        (",".join(["secret"] * 10_001).encode(), CSV),
+        (b'{"instances": [{"secret": ' + b"[" * 200 + b"]" * 200 + b"}]}", JSON),
+    ],
+    ids=["records without a common column", "columns", "split", "csv", "nested"],
+)
+def test_a_small_body_does_not_become_a_large_table(body: bytes, kind: str) -> None:
+    """What the log would need far more room for than the body has is refused, before any model is asked."""
+    with pytest.raises(ValueError, match="the body") as caught:
+        read_rows(body, kind)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_large_records_may_lack_some_columns() -> None:
+    """A large request whose records each lack some columns is a table like any other."""
+    records = [{"x": 1, "y": 1, f"only{number % 8}": 1} for number in range(20_000)]
+
+    rows = read_rows(json.dumps({"dataframe_records": records}).encode(), JSON)
+
+    assert rows is not None
+    assert (len(rows.columns), len(rows.values)) == (10, 20_000)

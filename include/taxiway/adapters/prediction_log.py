@@ -1,16 +1,16 @@
 """The prediction log on the local disk: its files, and the reader.
 
 `<directory>/<model>/segments/<id>.jsonl` takes the answers as they are given, one line per request; nothing but an
-append is ever done to it. `<directory>/<model>/date=YYYY-MM-DD/<id>.parquet` holds the same rows once the gateway has
-compacted the segment, by the date of the event. All Parquet files of a segment are in place before the segment
-is removed, and they carry its id, so whoever lists segments first and then skips Parquet files of the segments it
-has read sees each row exactly once, whenever the gateway compacts or dies.
+append is ever done to it. `<directory>/<model>/date=YYYY-MM-DD/<id>.<n>.parquet` hold the same rows once the gateway
+has compacted the segment, by the date of the event, in tables of bounded size. All Parquet files of a segment are in
+place before the segment is removed, and they carry its id, so whoever lists segments first and then skips Parquet files
+of the segments it has read sees each row exactly once, whenever the gateway compacts or dies.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,8 @@ _SCHEMA = pa.schema(
 )
 _TYPED = {field.name: field.type for field in _SCHEMA if field.type != pa.null()}
 _TRIES = 5
+_MOST_COLUMNS, _MOST_CELLS = 10_000, 1_000_000
+"""Columns, and columns times rows, of one table: each column that one caller invents has a cell in every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,9 @@ class LogEntry:
         document = json.loads(line)
         return cls(**document | {"logged_at": datetime.fromisoformat(document["logged_at"])})
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return one log row per prediction; the log's own columns win over features of the same name."""
-        return [self._record(*pair) for pair in zip(self.rows, self.predictions, strict=True)]
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield one log row per prediction; the log's own columns win over features of the same name."""
+        return (self._record(*pair) for pair in zip(self.rows, self.predictions, strict=True))
 
     def _record(self, row: Sequence[Any], prediction: Any) -> dict[str, Any]:
         sent = dict(zip(self.columns, row, strict=True))
@@ -102,15 +104,16 @@ class ParquetPredictionLog:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def read(self, model: str, window: Window) -> pd.DataFrame:
+    def read(self, model: str, window: Window, features: Sequence[str] | None = None) -> pd.DataFrame:
         """Return one row per answered prediction whose event time is in the window, ordered by event time.
 
         Columns as the port says; without any row the frame has the log's own columns. Numbers keep their type; a
         feature that callers sent in different types is text. Raises DataError when the files keep changing.
         """
+        names = None if features is None else [*_SCHEMA.names, *features]
         for _ in range(_TRIES):
             try:
-                table = _combine(_tables(self._directory / model, window))
+                table = _combine(_tables(self._directory / model, window, names))
             except FileNotFoundError:
                 continue  # a segment was compacted between listing and opening: its rows are in Parquet now
             frame: pd.DataFrame = table.to_pandas(coerce_temporal_nanoseconds=True)
@@ -118,26 +121,59 @@ class ParquetPredictionLog:
         raise DataError("the prediction log changed while it was read", where=str(self._directory / model))
 
 
-def segment_table(path: Path) -> pa.Table:
-    """Return the rows of a segment; a last line without its end was never answered and does not count."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    records = [record for line in lines for record in LogEntry.from_line(line).records()]
+def segment_tables(path: Path) -> Iterator[pa.Table]:
+    """Yield the rows of a segment in order, in tables of bounded size."""
+    names: set[str] = set()
+    records: list[dict[str, Any]] = []
+    for record in _records(path):
+        columns = len(names) + len(record.keys() - names)
+        if records and (columns > _MOST_COLUMNS or columns * (len(records) + 1) > _MOST_CELLS):
+            yield _table(records)
+            names, records = set(), []
+        names.update(record)
+        records.append(record)
+    if records:
+        yield _table(records)
+
+
+def segment_of(parquet: Path) -> str:
+    """Return the id of the segment whose rows the file has."""
+    return parquet.name.partition(".")[0]
+
+
+def _records(segment: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a segment; a last line without its end was never answered and does not count."""
+    with segment.open("rb") as lines:
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return  # its end may be written meanwhile, and would be read as a line
+            yield from LogEntry.from_line(line).records()
+
+
+def _table(records: Sequence[Mapping[str, Any]]) -> pa.Table:
     names = dict.fromkeys([*_SCHEMA.names, *(name for record in records for name in record)])
     return pa.table({name: _array([record.get(name) for record in records], _TYPED.get(name)) for name in names})
 
 
-def _tables(root: Path, window: Window) -> list[pa.Table]:
-    """Return what is in the window: first the segments, then the Parquet files of all other segments."""
+def _tables(root: Path, window: Window, names: Sequence[str] | None) -> list[pa.Table]:
+    """Return what is in the window: first the segments, then the Parquet files of all other segments.
+
+    `names` are the columns that are wanted, None for all: callers can send any, and the tables get them all.
+    """
     inside = (pc.field("event_time") >= pa.scalar(window.start, _TIME)) & (
         pc.field("event_time") < pa.scalar(window.end, _TIME)
     )
     segments = sorted((root / SEGMENTS).glob("*.jsonl"))
-    tables = [segment_table(path).filter(inside) for path in segments]
+    tables = [_only(table, names).filter(inside) for path in segments for table in segment_tables(path)]
     seen = {path.stem for path in segments}
     for path in sorted(root.glob("date=*/*.parquet")):
-        if path.stem not in seen and _overlaps(path.parent.name, window):
-            tables.append(pq.ParquetFile(path).read().filter(inside))
+        if segment_of(path) not in seen and _overlaps(path.parent.name, window):
+            tables.append(_only(pq.ParquetFile(path).read(columns=names), names).filter(inside))
     return [table for table in tables if table.num_rows]
+
+
+def _only(table: pa.Table, names: Sequence[str] | None) -> pa.Table:
+    return table if names is None else table.select([name for name in table.column_names if name in names])
 
 
 def _overlaps(partition: str, window: Window) -> bool:

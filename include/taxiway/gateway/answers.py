@@ -49,6 +49,12 @@ def retry_after(status: int) -> dict[str, str]:
     return {"Retry-After": "1"} if status in _LATER else {}
 
 
+def kind_and_place(error: Exception) -> str:
+    """Return what kind the error is and where it happened, for the log: its text may hold what the caller sent."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    return f"{type(error).__name__}\n{place}"
+
+
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every failure as JSON: on the data path in MLflow's words, on the control path with what to do next."""
@@ -78,9 +84,7 @@ def _id(request: web.Request) -> str:
 
 
 def _surprise(request: web.Request, error: Exception) -> web.Response:
-    """Log where it happened and what kind it is; the error's text may hold what the caller sent."""
-    place = "".join(traceback.format_tb(error.__traceback__))
-    _log.error("request %s (%s %s): %s\n%s", _id(request), request.method, request.path, type(error).__name__, place)
+    _log.error("request %s (%s %s): %s", _id(request), request.method, request.path, kind_and_place(error))
     what = f"the gateway failed; its log tells more about request {_id(request)}"
     return _refusal(request, web.HTTPInternalServerError.status_code, what)
 

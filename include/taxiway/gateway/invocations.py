@@ -13,8 +13,9 @@ from typing import Any
 from taxiway.adapters.prediction_log import LogEntry
 from taxiway.domain.values import TrafficPlan
 from taxiway.errors import NotFoundError, TargetUnavailable, TaxiwayError
+from taxiway.gateway.answers import kind_and_place
 from taxiway.gateway.log import LogWriter
-from taxiway.gateway.payload import Rows
+from taxiway.gateway.payload import Rows, is_shallow
 from taxiway.gateway.routing import CANARY, CHAMPION, SHADOW, choose
 from taxiway.gateway.scorers import Reply
 from taxiway.gateway.serving import Deployed, ServedModel, Serving
@@ -98,64 +99,72 @@ class Invocations:
 
     async def _from_challenger(self, call: Call, challenger: Deployed) -> Answer | None:
         if challenger.scorer.state != "ready":
-            self._count(call, challenger, CANARY, time.perf_counter(), None)
+            self._count(call, challenger, CANARY, 0.0, None)
             return None
         try:
             answer = await self._ask(call, challenger, CANARY)
         except TargetUnavailable:
             return None
+        except Exception as error:  # noqa: BLE001 (whatever an answer of it does to this process, callers get theirs)
+            _log.error("%s version %s as canary: %s", call.model, challenger.release.version, kind_and_place(error))
+            return None
         return answer if answer.status == _OK else None
 
     def _mirror(self, call: Call, shadow: Deployed, champions: asyncio.Future[Sequence[Any] | None]) -> None:
-        """Send a copy to the shadow without waiting for it.
+        """Send a copy to the shadow without waiting for it."""
+        task = asyncio.create_task(self._ask_shadow(call, shadow, champions))
+        self._mirrored.add(task)
+        task.add_done_callback(self._mirrored.discard)
+
+    async def _ask_shadow(self, call: Call, shadow: Deployed, champions: asyncio.Future[Sequence[Any] | None]) -> None:
+        """Ask the shadow, and compare its answer with the champion's to the same request.
 
         A shadow that is not ready fails the request; one that cannot keep up is not sent it, and that is counted too.
         """
+        version, observations = shadow.release.version, self._serving.observations
         if shadow.scorer.state != "ready":
-            self._count(call, shadow, SHADOW, time.perf_counter(), None)
-        elif shadow.scorer.is_busy:
-            self._serving.observations.drop(call.model, shadow.release.version, SHADOW, at=self._clock.now())
-        else:
-            task = asyncio.create_task(self._ask_shadow(call, shadow, champions))
-            self._mirrored.add(task)
-            task.add_done_callback(self._mirrored.discard)
-
-    async def _ask_shadow(self, call: Call, shadow: Deployed, champions: asyncio.Future[Sequence[Any] | None]) -> None:
-        """Ask the shadow, and compare its answer with the champion's to the same request."""
-        version = shadow.release.version
+            self._count(call, shadow, SHADOW, 0.0, None)
+            return
+        if shadow.scorer.is_busy:  # asked here, where nobody else can take the place before this request does
+            observations.drop(call.model, version, SHADOW, at=self._clock.now())
+            return
         try:
             answer = await self._ask(call, shadow, SHADOW)
         except TaxiwayError as error:
             _log.warning("%s version %s as shadow: %s", call.model, version, error)
             return
+        except Exception as error:  # noqa: BLE001 (whatever an answer of it does to this process, it is an error of it)
+            _log.error("%s version %s as shadow: %s", call.model, version, kind_and_place(error))
+            return
         await asyncio.wait([champions])
         theirs = None if champions.cancelled() else champions.result()
         if answer.predictions is not None and theirs is not None:
-            self._serving.observations.pair(
+            observations.pair(
                 call.model, version, at=self._clock.now(), champion=theirs, predictions=answer.predictions
             )
 
     async def _ask(self, call: Call, deployed: Deployed, role: str) -> Answer:
-        """Ask one version, count what it did, log its predictions."""
+        """Ask one version, log its predictions, count what it did; an answer that cannot be logged is an error."""
         began = time.perf_counter()
         try:
             reply = await deployed.scorer.predict(call.body, call.content_type, patient=role == CHAMPION)
-        except TargetUnavailable:
-            self._count(call, deployed, role, began, None)
+            predictions = _predictions(reply, call.rows)
+            latency = _milliseconds_since(began)
+            if predictions is not None:
+                self._write(call, deployed, role, predictions, latency)
+        except Exception:
+            self._count(call, deployed, role, _milliseconds_since(began), None)
             raise
-        predictions = _predictions(reply, call.rows)
-        latency = self._count(call, deployed, role, began, predictions)
+        self._count(call, deployed, role, latency, predictions)
         version = deployed.release.version
         if predictions is None:
             return Answer(reply.status if reply.status in _ERRORS else _BAD_GATEWAY, _error_body(reply), version)
-        self._write(call, deployed, role, predictions, latency)
         return Answer(_OK, reply.body, version, predictions)
 
     def _count(
-        self, call: Call, deployed: Deployed, role: str, began: float, predictions: Sequence[Any] | None
-    ) -> float:
-        """Add the request to the version's figures; returns its latency in milliseconds."""
-        latency = (time.perf_counter() - began) * 1000
+        self, call: Call, deployed: Deployed, role: str, latency: float, predictions: Sequence[Any] | None
+    ) -> None:
+        """Add the request to the version's figures."""
         self._serving.observations.record(
             call.model,
             deployed.release.version,
@@ -164,7 +173,6 @@ class Invocations:
             latency_ms=latency,
             predictions=predictions,
         )
-        return latency
 
     def _write(self, call: Call, deployed: Deployed, role: str, predictions: Sequence[Any], latency: float) -> None:
         rows = call.rows or Rows((), [()] * len(predictions))
@@ -187,16 +195,30 @@ class Invocations:
 
 
 def _predictions(reply: Reply, rows: Rows | None) -> list[Any] | None:
-    """Return one prediction per row, or None when the model failed to give that."""
+    """Return one prediction per row, or None when the model failed to give that, or gave what cannot be kept."""
     if reply.status != _OK:
         return None
     try:
-        predictions = json.loads(reply.body)["predictions"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        predictions = _from_json(reply.body.decode())["predictions"]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     if not isinstance(predictions, list) or (rows is not None and len(rows.values) != len(predictions)):
         return None
-    return predictions
+    return predictions if is_shallow(predictions) else None
+
+
+def _integer(text: str) -> int:
+    """Read an integer; raises OverflowError when it does not fit a float, which most readers of JSON make of it."""
+    number = int(text)
+    float(number)
+    return number
+
+
+_from_json = json.JSONDecoder(parse_int=_integer).decode
+
+
+def _milliseconds_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
 
 
 def _error_body(reply: Reply) -> bytes:

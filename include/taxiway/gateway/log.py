@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taxiway.adapters.prediction_log import SEGMENTS, LogEntry, partitions, segment_table
+from taxiway.adapters.prediction_log import SEGMENTS, LogEntry, partitions, segment_of, segment_tables
 from taxiway.gateway.state import sync_directory
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def compact(segments: list[Path]) -> int:
             with _held(path) as held:
                 if held:
                     _compact(path)
-        except (OSError, ValueError, TypeError, pa.ArrowException):
+        except (OSError, ValueError, TypeError, RecursionError, pa.ArrowException):
             _log.exception("segment %s of the prediction log stays uncompacted", path)
         else:
             done += held
@@ -121,13 +121,19 @@ def _lock(descriptor: int, segment: Path) -> bool:
 def _compact(segment: Path) -> None:
     """Write all Parquet files of the segment, then remove it: the removal is what makes them count."""
     root = segment.parents[1]
-    for name, table in partitions(segment_table(segment)).items():
-        target = root / name / f"{segment.stem}.parquet"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(f".{segment.stem}.tmp")
-        pq.write_table(table, fresh, compression="zstd")
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
-        fresh.replace(target)
-        sync_directory(target.parent)
+    for path in root.glob(f"date=*/{segment.stem}*.parquet"):
+        path.unlink()  # a compaction that was cut off may have divided the rows otherwise
+    for number, table in enumerate(segment_tables(segment)):
+        for partition, rows in partitions(table).items():
+            _write_parquet(rows, root / partition / f"{segment.stem}.{number:04}.parquet")
     segment.unlink()
+
+
+def _write_parquet(rows: pa.Table, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{segment_of(target)}.tmp")
+    pq.write_table(rows, fresh, compression="zstd")
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    fresh.replace(target)
+    sync_directory(target.parent)

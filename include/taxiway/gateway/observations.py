@@ -8,6 +8,7 @@ the predictions. Nothing is written down: after a restart a step counts anew, so
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,8 @@ _MOMENTS = 4
 """Moments per model that are summed up; the one that was not asked about for longest is forgotten."""
 _SAMPLE, _ROWS = 4_096, 16
 """Rows of a sample, and of one request, at most."""
+_LONGEST_TEXT, _LARGEST_INTEGER = 100, 2**63
+"""Longer text and larger integers are kept as something smaller: there are as many as events times rows."""
 _BUCKETS_MS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, math.inf)
 
 _Value: TypeAlias = float | int | str | None
@@ -113,13 +116,16 @@ class Observations:
     def record(
         self, model: str, version: int, role: str, *, at: datetime, latency_ms: float, predictions: Sequence[Any] | None
     ) -> None:
-        """Count one request; `predictions` is None when the version failed to answer it."""
+        """Count one request; `predictions` is None when the version failed to answer it.
+
+        Whatever JSON has as predictions can be counted.
+        """
         if role == CHAMPION:
             self._champions[model] = version
-        numbers = [value for value in predictions or () if isinstance(value, int | float) and math.isfinite(value)]
+        numbers = [number for number in map(_number, predictions or ()) if number is not None]
         outcome = _ERROR if predictions is None else _OK
         values = tuple(_value(row) for row in _few(predictions or ()))
-        self._add(model, version, _Event(at, outcome, latency_ms, values, math.fsum(numbers), len(numbers)))
+        self._add(model, version, _Event(at, outcome, latency_ms, values, sum(numbers), len(numbers)))
         counters = self._counters.setdefault((model, version), _Counters())
         counters.outcomes[role, outcome] += 1
         counters.seconds += latency_ms / 1000
@@ -195,15 +201,31 @@ def _few(rows: Sequence[Any]) -> Sequence[Any]:
     return rows[:: -(-len(rows) // _ROWS)] if len(rows) > _ROWS else rows
 
 
+def _number(row: Any) -> float | None:
+    """Return one answer as a number, or None when it is none, not finite, or does not fit a float."""
+    try:
+        number = float(row) if isinstance(row, int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _value(row: Any) -> _Value:
     """Return one answer as a number, a class, or None when it is neither; of scores per class, the highest's class."""
     if isinstance(row, list) and row and all(isinstance(score, int | float) for score in row):
         return f"class {max(range(len(row)), key=row.__getitem__)}"
     if isinstance(row, bool):
         return str(row)
-    if isinstance(row, int | str):
-        return row
-    return row if isinstance(row, float) and math.isfinite(row) else None
+    if isinstance(row, str):
+        return _short(row)
+    return row if isinstance(row, int) and abs(row) < _LARGEST_INTEGER else _number(row)
+
+
+def _short(text: str) -> str:
+    """Return a text that is kept thousands of times: the begin of a long one, and what tells it from others."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    return f"{text[:_LONGEST_TEXT]}... ({hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]})"
 
 
 def _bins(sample: Sequence[_Value]) -> Bins | None:
@@ -231,7 +253,7 @@ def _summary(version: int, sums: _Sums, bins: Bins | None) -> VersionObservation
         errors=sums.outcomes[_ERROR],
         dropped=sums.outcomes[_DROPPED],
         latencies=Latencies(dict(sums.latencies)),
-        prediction_mean=sums.total / sums.count if sums.count else None,
+        prediction_mean=sums.total / sums.count if sums.count and math.isfinite(sums.total) else None,
         predictions=profile(_array(sample), bins) if sample and bins else None,
         agreement=_agreement(sums, bins),
     )

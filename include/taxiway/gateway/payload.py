@@ -11,6 +11,10 @@ from typing import Any
 
 JSON, CSV = "application/json", "text/csv"
 _FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
+_DEEPEST = 100  # numpy's arrays have 64 dimensions at most
+_NESTED = {list, dict}
+_MOST_COLUMNS = 10_000  # each costs the log's files some kilobytes, whatever is in it
+_FEW_CELLS, _SPARSEST = 100_000, 4  # records are a table here: it may have that many cells, or so many per value sent
 _PROTOCOL = f"the body must be a JSON object with exactly one of {', '.join(_FORMATS)}"
 
 
@@ -27,8 +31,13 @@ def read_rows(body: bytes, content_type: str) -> Rows | None:
 
     Only what is surely wrong for every model is refused here; everything else is left to the model.
     """
-    if content_type == CSV:
-        return _from_csv(_decoded(body))
+    rows = _from_csv(_decoded(body)) if content_type == CSV else _from_json(body)
+    if rows is not None and len(rows.columns) > _MOST_COLUMNS:
+        raise ValueError(f"the body must not have more than {_MOST_COLUMNS} columns")
+    return rows
+
+
+def _from_json(body: bytes) -> Rows | None:
     try:
         document = json.loads(_decoded(body))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -37,11 +46,24 @@ def read_rows(body: bytes, content_type: str) -> Rows | None:
     if len(found) != 1:
         raise ValueError(_PROTOCOL)
     data = document[found[0]]
+    if not is_shallow(data):
+        raise ValueError(f"the body must not be nested deeper than {_DEEPEST} levels")
     if found[0] == "dataframe_split":
         return _from_split(data)
     if isinstance(data, dict):
         return _from_columns(data)
     return _from_records(data)
+
+
+def is_shallow(value: Any) -> bool:
+    """Tell whether the value of a JSON text is nested little enough to be written as JSON again, inside a log entry."""
+    level = [value] if type(value) in _NESTED else []
+    for _ in range(_DEEPEST):
+        if not level:
+            return True
+        items = (outer.values() if isinstance(outer, dict) else outer for outer in level)
+        level = [item for inner in items for item in inner if type(item) in _NESTED]
+    return False
 
 
 def _decoded(body: bytes) -> str:
@@ -64,6 +86,8 @@ def _from_records(data: Any) -> Rows | None:
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
         return None
     columns = list(dict.fromkeys(name for row in data for name in row))
+    if len(columns) * len(data) > max(_FEW_CELLS, _SPARSEST * sum(map(len, data))):
+        raise ValueError("the body's records must have the same columns: most of theirs are missing in the others")
     return Rows(columns, [[row.get(name) for name in columns] for row in data])
 
 

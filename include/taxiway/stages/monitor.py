@@ -145,7 +145,8 @@ def collect(
     stored = stored_frame(registry, champion.run_id, REFERENCE)
     columns = columns_of(spec, stored, label=spec.task.label)
     reference = typed(stored, columns)
-    answers = typed(production_answers(spec, predictions.read(spec.model, window), window), columns)
+    log = predictions.read(spec.model, window, spec.data.features)
+    answers = typed(production_answers(spec, log, window), columns)
     labels = known_labels(spec, data, window, as_of)
     current = answers.assign(**{spec.task.label: answers["key"].map(labels)})
     own = current[current["version"] == champion.version]
