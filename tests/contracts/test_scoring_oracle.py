@@ -320,7 +320,7 @@ def test_differences_from_mlflow(servers: Servers, reason: str) -> None:
 def test_no_request_spoils_the_log(servers: Servers) -> None:
     """Whatever callers put into text, names and extra columns, the log can be read, and is compacted as a whole."""
     nested: Any = 1
-    for _ in range(300):
+    for _ in range(490):
         nested = [nested]
     odd = {"deep": nested, "empty": {}, "list": [{}], "half": "\ud800", "\ud800": 1, "big": 2**70, "none": None}
     _, ours = servers.ask_both(records(row(**odd), row(**dict.fromkeys(odd, "text"))))

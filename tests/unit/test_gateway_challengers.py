@@ -146,7 +146,7 @@ async def gateway(keys: tuple[Path, Path]) -> AsyncIterator[Gateway]:
 STRANGE = {
     "an integer that no float holds": f"[{'9' * 401}, 1]",
     "one inside a list": f"[[{'9' * 401}], [1]]",
-    "deeper than any array": f"[{'[' * 200}{']' * 200}, 1]",
+    "deeper than any array": f"[{'[' * 600}{']' * 600}, 1]",
     "too few": "[1]",
 }
 

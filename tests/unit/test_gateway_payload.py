@@ -88,7 +88,7 @@ def test_malformed_bodies_are_refused_without_repeating_them(body: bytes, kind: 
         (json.dumps({"inputs": {f"secret{number}": [1] for number in range(10_001)}}).encode(), JSON),
         (json.dumps({"dataframe_split": {"columns": ["secret"] * 10_001, "data": []}}).encode(), JSON),
         (",".join(["secret"] * 10_001).encode(), CSV),
-        (b'{"instances": [{"secret": ' + b"[" * 200 + b"]" * 200 + b"}]}", JSON),
+        (b'{"instances": [{"secret": ' + b"[" * 600 + b"]" * 600 + b"}]}", JSON),
     ],
     ids=["records without a common column", "columns", "split", "csv", "nested"],
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 JSON, CSV = "application/json", "text/csv"
 _FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-_DEEPEST = 100  # numpy's arrays have 64 dimensions at most
+_DEEPEST = 500  # half of what Python's reader and writer of JSON take, which also count the calls around them
 _NESTED = {list, dict}
 _MOST_COLUMNS = 10_000  # each costs the log's files some kilobytes, whatever is in it
 _FEW_CELLS, _SPARSEST = 100_000, 4  # records are a table here: it may have that many cells, or so many per value sent
