@@ -204,7 +204,7 @@ def _predictions(reply: Reply, rows: Rows | None) -> list[Any] | None:
         return None
     if not isinstance(predictions, list) or (rows is not None and len(rows.values) != len(predictions)):
         return None
-    return predictions if is_shallow(predictions) else None
+    return predictions if is_shallow(predictions, reply.body) else None
 
 
 def _integer(text: str) -> int:
